@@ -1,0 +1,1 @@
+"""The pipeline as functions: no orchestration, no clients built, nothing done on import."""

@@ -1,0 +1,1 @@
+"""From files to a validated, patient-split data set: intake, inspect, curate, split, validate, prepare."""

@@ -1,0 +1,1 @@
+"""Clinician corrections, and how several readers become one truth."""

@@ -1,0 +1,1 @@
+"""From prepared arrays to a judged release bundle: train, calibrate, export, evaluate."""

@@ -1,0 +1,1 @@
+"""What production looks like beside what the model was made on: drift, audited performance, alerts."""

@@ -1,0 +1,206 @@
+"""params.yaml as frozen, typed models: one class a section, an unknown key is an error.
+
+Sections are named after the steps that read them. This module is the only reader of the file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from components.errors import ConfigError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Paths(Section):
+    """Where every stage reads and writes, relative to the repository root. Written once, here."""
+
+    studies: Path
+    labels: Path
+    features: Path
+    cases: Path
+    splits: Path
+    accepted: Path
+    validation: Path
+    prepared: Path
+    trained: Path
+    calibration: Path
+    bundle: Path
+    evaluation: Path
+
+
+class Intake(Section):
+    shard_mb: int = Field(gt=0, le=1024, description="largest image shard, in MB of encoded pixels")
+    max_megapixels: int = Field(gt=0, description="larger images are refused before they are decoded")
+    weak_block: int = Field(gt=0, description="archives without patient ids: neighbouring image numbers per group")
+
+
+class Curate(Section):
+    min_readers: int = Field(ge=1, description="agreeing clinicians it takes to make a label true")
+
+
+class Shares(Section):
+    """Percent of patients by role; the roles are for life."""
+
+    train: int = Field(ge=0, le=100)
+    tune: int = Field(ge=0, le=100)
+    calibrate: int = Field(ge=0, le=100)
+    test: int = Field(ge=0, le=100)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Shares:
+        total = self.train + self.tune + self.calibrate + self.test
+        if total != 100:
+            raise ValueError(f"the shares of train, tune, calibrate and test add up to {total}, not 100")
+        return self
+
+
+class Split(Section):
+    salt: str = Field(min_length=1, description="changing it re-deals every patient: never do that to a live archive")
+    shares: Shares
+    near_duplicate_bits: int = Field(ge=0, le=16, description="perceptual-hash Hamming distance")
+
+
+class ImageExpectations(Section):
+    """Row level; an image that fails is quarantined, not trained on. Thresholds are recalibrated to a site (docs/data.md)."""
+
+    min_side_px: int = Field(gt=0)
+    max_saturation: Share
+    min_grey_levels: int = Field(gt=0)
+    min_field_fraction: Share
+    min_sharpness: float = Field(ge=0)
+
+
+class DatasetExpectations(Section):
+    """Whole set; a failure stops training."""
+
+    min_positives: int = Field(ge=1)
+    min_negatives: int = Field(ge=1)
+    prevalence: tuple[Share, Share]
+    max_quarantined: Share
+    max_prevalence_gap: Share = Field(description="largest difference of prevalence between two roles")
+
+
+class Validate(Section):
+    images: ImageExpectations
+    dataset: DatasetExpectations
+
+
+class Prepare(Section):
+    size: int = Field(ge=32, le=1024, description="side of the square the model sees, in pixels")
+
+
+class Augment(Section):
+    rotate_degrees: float = Field(ge=0, le=45)
+    translate: Share
+    scale: Share
+    exposure: Share
+    noise: Share
+    flip: bool
+
+
+class Train(Section):
+    backbone: Literal["residual", "mobilenet_0.25", "mobilenet_v2", "mobilenet_v3_small", "densenet121"]
+    weights: str = Field(min_length=1, description="imagenet (downloaded by Keras), none, or a local file path")
+    epochs_head: int = Field(ge=0)
+    epochs: int = Field(ge=1)
+    patience: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    head_learning_rate: float = Field(gt=0)
+    learning_rate: float = Field(gt=0)
+    dropout: Share
+    augment: Augment
+    seed: int = Field(ge=0)
+
+
+class Calibrate(Section):
+    high_sensitivity: Share = Field(description="sensitivity the low threshold keeps on `tune`")
+    high_specificity: Share = Field(description="specificity the high threshold keeps on `tune`")
+
+
+class Export(Section):
+    variant: Literal["float32", "float16"]
+    parity: float = Field(gt=0, description="largest |p(TF Lite) - p(Keras)| an export may show")
+
+
+class Evaluate(Section):
+    resamples: int = Field(ge=200)
+    prevalences: tuple[Share, ...] = Field(min_length=1, description="deployment prevalences for PPV and NPV")
+    min_slice: int = Field(ge=1, description="positives and negatives below which a slice is `insufficient`")
+    seed: int = Field(ge=0)
+
+
+class Gate(Section):
+    """The modification protocol: what a challenger must show. Every decision record names its hash."""
+
+    model: str = Field(min_length=1, pattern=r"^[a-z0-9][a-z0-9-]*$")
+    auroc_floor: Share
+    sensitivity_floor: Share
+    specificity_floor: Share
+    margin: Share
+    min_positives: int = Field(ge=1)
+    min_negatives: int = Field(ge=1)
+    look_budget: int = Field(ge=1)
+
+
+class Monitor(Section):
+    window_days: int = Field(ge=1)
+    min_cases: int = Field(ge=2)
+    q: Share = Field(description="Benjamini-Hochberg false discovery rate")
+    effect_floor: float = Field(ge=0, description="smallest Kolmogorov-Smirnov distance that counts as drift")
+    sensitivity_floor: Share = Field(description="H0 of the audited-performance e-process")
+    alpha: Share
+
+
+class Feedback(Section):
+    readers: int = Field(ge=1, description="agreeing readers that settle a case without an adjudicator")
+    audit_share: Share = Field(description="random share of cases read blind; its inclusion probability is recorded")
+    retrain_after: int = Field(ge=1, description="adjudicated corrections that ask for a retrain")
+
+
+class Params(Section):
+    paths: Paths
+    intake: Intake
+    curate: Curate
+    split: Split
+    validate_: Validate = Field(alias="validate")
+    prepare: Prepare
+    train: Train
+    calibrate: Calibrate
+    export: Export
+    evaluate: Evaluate
+    gate: Gate
+    monitor: Monitor
+    feedback: Feedback
+
+    def section(self, step: str) -> Section | None:
+        """The section a step of this name reads, or None when it takes none."""
+        return getattr(self, "validate_" if step == "validate" else step, None)
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Read and check `path`.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or a key is unknown, missing or out of range;
+            every problem is named with its dotted key.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: not found; run this inside an Osteoflow repository") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or '(top)'}: {e['msg']}" for e in error.errors())
+        raise ConfigError(f"{path}: {error.error_count()} problem(s): {problems}") from None

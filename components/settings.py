@@ -1,0 +1,80 @@
+"""The environment: where services, folders and keys are. Read by the command line and the flows only.
+
+Every field can be set as `OSTEOFLOW_<NAME>` in the environment or in a git-ignored `.env` (see infra/).
+The defaults need nothing but this machine.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+from pathlib import Path
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from components.errors import ConfigError
+
+
+def _key_dir() -> Path:
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "osteoflow"
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="OSTEOFLOW_", env_file=".env", extra="ignore", frozen=True)
+
+    workspace: Path = Field(default_factory=Path.cwd, description="the git repository that owns the data pointers")
+    state_dir: Path | None = Field(default=None, description="databases, caches, ledger; default <workspace>/.osteoflow")
+    key_dir: Path = Field(default_factory=_key_dir, description="pseudonym and signing keys, outside the repository")
+    user: str = Field(default_factory=getpass.getuser, description="who acts, as written into the ledger")
+
+    dvc_remote: str | None = Field(default=None, description="folder or s3:// URL; default <state>/remote")
+    s3_endpoint_url: str | None = None
+    s3_checksums: str = Field(default="when_supported", description="`when_required` for older S3-compatible stores")
+    mlflow_tracking_uri: str | None = Field(default=None, description="default: SQLite in <state>")
+    mlflow_password: SecretStr | None = Field(default=None, description="basic-auth password of `user`")
+    database_url: str | None = Field(default=None, description="prediction log; default: SQLite in <state>")
+
+    host: str = "127.0.0.1"
+    service_port: int = 8080
+    mlflow_port: int = 5000
+    prefect_port: int = 4200
+
+    @property
+    def state(self) -> Path:
+        return self.state_dir or self.workspace / ".osteoflow"
+
+    @property
+    def remote_url(self) -> str:
+        return self.dvc_remote or str(self.state / "remote")
+
+    @property
+    def tracking_uri(self) -> str:
+        return self.mlflow_tracking_uri or f"sqlite:///{self.state / 'mlflow.db'}"
+
+    @property
+    def artifact_root(self) -> Path:
+        """Where the embedded registry keeps artifacts (a team server decides for itself)."""
+        return self.state / "mlflow-artifacts"
+
+    @property
+    def log_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.state / 'serving.db'}"
+
+    @property
+    def ledger_path(self) -> Path:
+        return self.state / "ledger.jsonl"
+
+
+def load_settings(workspace: Path | None = None) -> Settings:
+    """Read the environment; `workspace` overrides OSTEOFLOW_WORKSPACE.
+
+    Raises:
+        ConfigError: a variable has the wrong type.
+    """
+    try:
+        settings = Settings() if workspace is None else Settings(workspace=workspace)
+    except ValidationError as error:
+        problems = "; ".join(f"OSTEOFLOW_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+        raise ConfigError(f"environment: {problems}") from None
+    return settings.model_copy(update={"workspace": settings.workspace.resolve()})
