@@ -1,0 +1,228 @@
+"""The repository as a place: git and DVC through their own command lines, one writer at a time.
+
+A workspace is a clone of the Osteoflow repository: it owns params.yaml, the data pointers and dvc.lock. Data bytes
+live in a DVC remote; every clone made on this machine shares one DVC cache, so a build copies nothing it has.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from components import errors
+from components.errors import ConfigError, DataError, OsteoflowError, Unavailable
+
+log = logging.getLogger("osteoflow.workspace")
+
+LOCK_WAIT_SECONDS = 600
+# What DVC prints when another process holds its lock, or the remote does not answer: waiting helps.
+TRANSIENT = ("Unable to acquire lock", "Timeout", "Could not connect", "EndpointConnectionError", "timed out")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A git repository with DVC pointers.
+
+    Attributes:
+        root: the repository's top folder.
+        state: folder of this workspace's own state (cache, builds, lock); git-ignored.
+        remote: DVC remote, a folder or an s3:// URL.
+        endpoint: S3 endpoint URL, None for AWS's own.
+        checksums: botocore's `request_checksum_calculation`; `when_required` for older S3-compatible stores.
+        author: who commits.
+    """
+
+    root: Path
+    state: Path
+    remote: str
+    author: str
+    endpoint: str | None = None
+    checksums: str = "when_supported"
+
+    def open(self) -> Workspace:
+        """Check that this is an Osteoflow repository and point its DVC at the cache and the remote.
+
+        Raises:
+            ConfigError: `root` is not the top of a git repository with a dvc.yaml.
+        """
+        if not (self.root / ".git").exists() or not (self.root / "dvc.yaml").is_file():
+            raise ConfigError(f"{self.root}: not an Osteoflow repository (needs .git and dvc.yaml); run inside your clone")
+        self.state.mkdir(parents=True, exist_ok=True)
+        local = [
+            "[cache]",
+            f"    dir = {self.state / 'cache'}",
+            "[core]",
+            "    remote = storage",
+            "    analytics = false",
+            "    check_update = false",
+            "['remote \"storage\"']",
+            f"    url = {self.remote}",
+        ]
+        if self.endpoint:
+            local.append(f"    endpointurl = {self.endpoint}")
+        # config.local is git-ignored: where the bytes live belongs to the machine, not to the history.
+        (self.root / ".dvc" / "config.local").write_text("\n".join(local) + "\n", encoding="utf-8")
+        return self
+
+    def head(self, rev: str = "HEAD") -> str:
+        """The full commit hash of `rev`.
+
+        Raises:
+            ConfigError: there is no such revision.
+        """
+        try:
+            return self._git("rev-parse", "--verify", "--quiet", f"{rev}^{{commit}}").strip()
+        except DataError:
+            raise ConfigError(f"{rev}: no such revision in {self.root}; see `git log`") from None
+
+    def commit_data(self, folders: list[Path], message: str) -> str | None:
+        """Version `folders` with DVC, push their bytes, and commit the moved pointers.
+
+        Safe to repeat after a kill at any point: bytes reach the remote before the commit that names them.
+
+        Returns:
+            The commit, or None when nothing had changed.
+
+        Raises:
+            Unavailable: another process holds DVC's lock, or the remote does not answer.
+        """
+        present = [str(folder) for folder in folders if (self.root / folder).is_dir()]
+        if not present:
+            return None
+        with self.writing():
+            self._dvc("add", "--quiet", *present)
+            pointers = [f"{folder}.dvc" for folder in present]
+            if not self._git("status", "--porcelain", "--", *pointers).strip():
+                return None
+            self._dvc("push", "--quiet", *pointers)
+            self._git("add", "--", *pointers)
+            self._commit(message, pointers)
+            return self.head()
+
+    def build(self, rev: str) -> Workspace:
+        """A clean clone of `rev` under the state folder: new, or the one a killed run left behind."""
+        commit = self.head(rev)
+        folder = self.state / "builds" / commit[:12]
+        clone = Workspace(folder, self.state, self.remote, self.author, self.endpoint, self.checksums)
+        if not (folder / ".git").exists():
+            partial = folder.with_suffix(".partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            self._git("clone", "--quiet", "--no-checkout", str(self.root), str(partial))
+            Workspace(partial, self.state, self.remote, self.author)._git("checkout", "--quiet", "-B", "build", commit)
+            partial.rename(folder)
+        return clone.open()
+
+    def reproduce(self) -> str:
+        """Run every stage whose inputs changed, push the results, commit dvc.lock; return that commit.
+
+        A line of a stage's output is a log record of `osteoflow.workspace`. A stage's own error comes back as the
+        class the stage raised.
+        """
+        self._dvc("pull", "--quiet", "--allow-missing")  # incremental stages continue from what earlier builds made
+        self._dvc("repro", "--pull")
+        self._dvc("push", "--quiet")
+        if self._git("status", "--porcelain", "--", "dvc.lock").strip():
+            self._git("add", "--", "dvc.lock")
+            self._commit("Lock the build: what these data and parameters made", ["dvc.lock"])
+        return self.head()
+
+    def adopt(self, build: Workspace) -> str:
+        """Bring the build's commit home: always as branch `build/<commit>`, and as the tip when that is a fast-forward."""
+        commit = build.head()
+        with self.writing():
+            self._git("fetch", "--quiet", "--no-tags", str(build.root), f"+{commit}:refs/heads/build/{commit[:12]}")
+            try:
+                self._git("merge", "--quiet", "--ff-only", commit)
+            except DataError:
+                log.info("the branch has moved on; build %s is kept as build/%s", commit[:12], commit[:12])
+        return commit
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold this workspace's writer lock.
+
+        Raises:
+            Unavailable: another writer kept it for longer than ten minutes.
+        """
+        self.state.mkdir(parents=True, exist_ok=True)
+        with (self.state / "writer.lock").open("w") as handle:
+            deadline = time.monotonic() + LOCK_WAIT_SECONDS
+            while True:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise Unavailable(f"{self.root}: another writer holds the workspace; try again later") from None
+                    time.sleep(0.2)
+            yield
+
+    def _commit(self, message: str, paths: list[str]) -> None:
+        identity = [] if self._configured("user.email") else ["-c", f"user.name={self.author}", "-c", "user.email=osteoflow@localhost"]
+        self._git(*identity, "commit", "--quiet", "-m", message, "--", *paths)
+
+    def _configured(self, key: str) -> bool:
+        try:
+            return bool(self._git("config", "--get", key).strip())
+        except DataError:
+            return False
+
+    def _git(self, *arguments: str) -> str:
+        return self._run(["git", *arguments], "git")
+
+    def _dvc(self, *arguments: str) -> str:
+        return self._run([sys.executable, "-m", "dvc", *arguments], "dvc")
+
+    def _run(self, command: list[str], name: str) -> str:
+        """Run `command` at the root, logging its lines as they come; return its output."""
+        environment = os.environ | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",  # stages say `python`
+            "PYTHONUNBUFFERED": "1",
+            "GIT_TERMINAL_PROMPT": "0",
+            "AWS_REQUEST_CHECKSUM_CALCULATION": self.checksums,
+        }
+        # A build is imported from its own clone: nothing of the caller's checkout may shadow it.
+        environment.pop("PYTHONPATH", None)
+        lines: list[str] = []
+        with subprocess.Popen(
+            command, cwd=self.root, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, errors="replace",
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                lines.append(line)
+                log.info("%s", line.rstrip())
+        output = "".join(lines)
+        if process.returncode:
+            raise _as_error(name, command, output)
+        return output
+
+    def sha256(self, path: str) -> str:
+        """SHA-256 of one file of the workspace, as hex."""
+        return sha256((self.root / path).read_bytes()).hexdigest()
+
+
+def _as_error(name: str, command: list[str], output: str) -> OsteoflowError:
+    """The error a failed command stands for: a stage's own class where it printed one, else by what helps."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    for line in reversed(lines):
+        word, _, message = line.partition(": ")
+        kind = getattr(errors, word, None)
+        if isinstance(kind, type) and issubclass(kind, OsteoflowError):
+            return kind(message)
+    tail = " / ".join(lines[-3:])[:600] or "no output"
+    if any(sign in output for sign in TRANSIENT):
+        return Unavailable(f"{name}: {tail}")
+    verb = next((word for word in command[1:] if not word.startswith("-") and word != "dvc"), "")
+    return DataError(f"{name} {verb} failed: {tail}")
