@@ -1,0 +1,277 @@
+"""Noun: the ledger, what was decided: an append-only, hash-chained, signed file of JSON Lines.
+
+One line is one entry in canonical JSON (sorted keys, no spaces, UTF-8, no NaN). `hash` is the SHA-256 of the line's
+content without `hash` and `signature`; `previous` is the hash before it, so no entry can be changed, moved or taken
+out of the middle unseen. A signature (Ed25519) is over the hash, and the hash covers the signer's name and public
+key. A name signs with one key for the life of a ledger: the first key it used is pinned.
+
+A line without its newline was never acknowledged to anyone: a writer was killed inside it. Reading ignores such a
+tail (`torn()` reports it); the next append keeps its bytes in `<ledger>.torn-<sha256>`, cuts them off, and records
+that in a `repair` entry before its own. A chain cannot show that its last entries were cut off: compare `head()`
+with a copy kept elsewhere (the model versions' tags in the registry are one).
+
+Source: 21 CFR 11.10(e), 11.50, 11.70 (audit trail, signature manifestation, signature bound to its record).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from components.errors import ConfigError, DataError, LedgerCorrupt
+from components.promotion.signing import SigningKey, is_signed, sync_folder
+
+__all__ = ["Chain", "Entry", "Kind", "Ledger", "SigningKey", "canonical"]
+
+Kind = Literal["decision", "approval", "rollout", "rollback", "look", "alert", "feedback", "stop", "repair"]
+GENESIS = "0" * 64
+_HEX64 = r"^[0-9a-f]{64}$"
+
+
+class Entry(BaseModel):
+    """One line. `seq` counts from 0; `time` is ISO 8601 UTC; hashes, keys and signatures are lower-case hex."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    seq: int = Field(ge=0)
+    time: str
+    kind: Kind
+    body: dict[str, Any]
+    previous: str = Field(pattern=_HEX64)
+    signer: str | None = None
+    public_key: str | None = Field(default=None, pattern=_HEX64)
+    hash: str = Field(pattern=_HEX64)
+    signature: str | None = Field(default=None, pattern=r"^[0-9a-f]{128}$")
+
+    def digest(self) -> str:
+        """What `hash` must be: SHA-256 of everything but `hash` and `signature`."""
+        return hashlib.sha256(canonical(self.model_dump(exclude={"hash", "signature"}))).hexdigest()
+
+
+class Ledger:
+    """The ledger at `path`. Nothing is made until the first append."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._seen: tuple[bytes, list[Entry]] = (b"", [])  # verified bytes; later reads verify only what follows them
+
+    def entries(self, kind: Kind | None = None) -> list[Entry]:
+        """Every entry, or those of one kind, oldest first; the whole chain is verified on the way.
+
+        Raises:
+            LedgerCorrupt: names the first bad entry.
+        """
+        return [entry for entry in self._verified(self._bytes()) if kind in (None, entry.kind)]
+
+    def verify(self) -> int:
+        """Walk everything: form, hashes, chain, signatures. Returns the number of entries.
+
+        Raises:
+            LedgerCorrupt: names the first bad entry.
+        """
+        self._seen = (b"", [])
+        return len(self.entries())
+
+    def head(self) -> str:
+        """The hash of the last entry (64 zeros in an empty ledger)."""
+        return _last_hash(self.entries())
+
+    def champion(self, name: str | None = None) -> Entry | None:
+        """The entry that says which version serves now: the last rollout or rollback (of the model `name`)."""
+        moves = [e for e in self.entries() if e.kind in ("rollout", "rollback") and name in (None, e.body.get("name"))]
+        return moves[-1] if moves else None
+
+    def torn(self) -> bytes:
+        """The unfinished last line a killed writer left, or b''."""
+        data = self._bytes()
+        return data[_end(data) :]
+
+    def append(
+        self, kind: Kind, body: dict[str, Any], *, key: SigningKey | None = None, time: datetime | None = None
+    ) -> Entry:
+        """Add one entry, on disk when this returns; writers queue on a lock.
+
+        Args:
+            kind: what happened.
+            body: plain JSON values, finite numbers; no patient's identity.
+            key: signs the entry when given.
+            time: with a time zone; now when absent.
+
+        Raises:
+            LedgerCorrupt: the ledger is already broken; nothing was added.
+            ConfigError: this signer's earlier entries carry another key.
+            DataError: the body is no JSON, or the disk refuses.
+        """
+        with self.locked() as chain:
+            return chain.append(kind, body, key=key, time=time)
+
+    @contextmanager
+    def locked(self) -> Iterator[Chain]:
+        """Hold the writer's lock: what is read and appended inside is one step to every other writer.
+
+        Raises:
+            LedgerCorrupt, DataError: as for `append`.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = self.path.open("a+b")
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot write: {error.strerror}; nothing was added") from None
+        with file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            chain = Chain(self, file.fileno())
+            chain.repair()
+            yield chain
+
+    def _bytes(self) -> bytes:
+        try:
+            return self.path.read_bytes()
+        except FileNotFoundError:
+            return b""
+        except OSError as error:
+            raise LedgerCorrupt(f"{self.path}: cannot be read: {error.strerror}") from None
+
+    def _verified(self, data: bytes) -> list[Entry]:
+        known, entries = self._seen
+        if not data.startswith(known):
+            known, entries = b"", []
+        entries = list(entries)
+        end = _end(data)
+        if not _can_be_torn(data[end:]):
+            raise LedgerCorrupt(f"{self.path}: entry {data[:end].count(10)}: the end of its line is damaged")
+        for line in data[len(known) : end].split(b"\n")[:-1]:
+            entries.append(_read(line, entries, f"{self.path}: entry {len(entries)}"))
+        self._seen = (data[:end], entries)
+        return entries
+
+
+class Chain:
+    """The ledger while its lock is held (see `Ledger.locked`)."""
+
+    def __init__(self, ledger: Ledger, descriptor: int) -> None:
+        self._ledger = ledger
+        self._descriptor = descriptor
+
+    def append(
+        self, kind: Kind, body: dict[str, Any], *, key: SigningKey | None = None, time: datetime | None = None
+    ) -> Entry:
+        """As `Ledger.append`."""
+        if kind not in get_args(Kind):
+            raise DataError(f"ledger: {kind!r} is no kind of entry; it is one of {', '.join(get_args(Kind))}")
+        if time is not None and time.tzinfo is None:
+            raise DataError("ledger: the time of an entry needs a time zone")
+        entries = self._ledger.entries()
+        pinned = _pinned(entries, key.name) if key else None
+        if key and pinned not in (None, key.public_key):
+            raise ConfigError(f"ledger: {key.name!r} signed with another key before; use that key, or a new name")
+        try:
+            plain = json.loads(json.dumps(body, allow_nan=False))  # tuples become lists, keys become strings
+            draft = Entry(
+                seq=len(entries),
+                time=(time or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="milliseconds"),
+                kind=kind,
+                body=plain,
+                previous=_last_hash(entries),
+                signer=key.name if key else None,
+                public_key=key.public_key if key else None,
+                hash=GENESIS,
+            )
+            digest = draft.digest()
+        except (TypeError, ValueError) as error:
+            raise DataError(f"ledger: the body of a {kind!r} entry is not plain JSON: {error}") from None
+        entry = draft.model_copy(update={"hash": digest, "signature": key.sign(digest) if key else None})
+        self._write(canonical(entry.model_dump()) + b"\n")
+        return entry
+
+    def repair(self) -> None:
+        """Set a killed writer's unfinished line aside, cut it off, and put that on record."""
+        torn = self._ledger.torn()
+        self._ledger.entries()  # a damaged ledger is left as it is
+        if not torn:
+            return
+        digest = hashlib.sha256(torn).hexdigest()
+        try:
+            with self._ledger.path.with_name(f"{self._ledger.path.name}.torn-{digest}").open("wb") as file:
+                file.write(torn)
+                file.flush()
+                os.fsync(file.fileno())
+            os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - len(torn))
+        except OSError as error:
+            raise DataError(f"{self._ledger.path}: cannot be repaired: {error.strerror}") from None
+        self.append("repair", {"reason": "unfinished line cut off", "bytes": len(torn), "sha256": digest})
+
+    def _write(self, line: bytes) -> None:
+        size = os.fstat(self._descriptor).st_size
+        try:
+            rest = memoryview(line)
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+            os.fsync(self._descriptor)
+            if not size:
+                sync_folder(self._ledger.path.parent)
+        except OSError as error:
+            os.ftruncate(self._descriptor, size)
+            raise DataError(f"{self._ledger.path}: cannot write: {error.strerror}; nothing was added") from None
+
+
+def canonical(value: Any) -> bytes:
+    """`value` as canonical JSON: sorted keys, no spaces, UTF-8; NaN and infinities are a ValueError."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def _read(line: bytes, before: list[Entry], where: str) -> Entry:
+    """Parse and check `line` as the entry that follows `before`."""
+    try:
+        entry = Entry.model_validate(json.loads(line))
+        same = canonical(entry.model_dump()) == line
+    except (ValidationError, ValueError):
+        raise LedgerCorrupt(f"{where}: not an entry") from None
+    if not same:
+        raise LedgerCorrupt(f"{where}: not in canonical form")
+    if entry.seq != len(before):
+        raise LedgerCorrupt(f"{where}: expected number {len(before)}, found {entry.seq}; entries were moved or removed")
+    if entry.previous != _last_hash(before):
+        raise LedgerCorrupt(f"{where}: does not follow the entry before it")
+    if entry.hash != entry.digest():
+        raise LedgerCorrupt(f"{where} ({entry.kind}): its content does not match its hash")
+    parts = {entry.signer is None, entry.public_key is None, entry.signature is None}
+    if len(parts) > 1:
+        raise LedgerCorrupt(f"{where} ({entry.kind}): signer, public key and signature must come together")
+    if entry.signer is not None and entry.public_key and entry.signature:
+        if _pinned(before, entry.signer) not in (None, entry.public_key):
+            raise LedgerCorrupt(f"{where} ({entry.kind}): {entry.signer!r} signed with another key before")
+        if not is_signed(entry.hash, public_key=entry.public_key, signature=entry.signature):
+            raise LedgerCorrupt(f"{where} ({entry.kind}): the signature of {entry.signer!r} is not valid")
+    return entry
+
+
+def _pinned(entries: list[Entry], signer: str) -> str | None:
+    return next((entry.public_key for entry in entries if entry.signer == signer), None)
+
+
+def _last_hash(entries: list[Entry]) -> str:
+    return entries[-1].hash if entries else GENESIS
+
+
+def _end(data: bytes) -> int:
+    """Where the last complete line ends."""
+    return data.rfind(b"\n") + 1
+
+
+def _can_be_torn(tail: bytes) -> bool:
+    """Whether `tail` can be the beginning of a line: more bytes after a complete entry cannot."""
+    text = tail.decode(errors="replace")  # a kill may cut inside a character
+    try:
+        _, end = json.JSONDecoder().raw_decode(text)
+    except ValueError:
+        return True
+    return end == len(text)
