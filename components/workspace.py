@@ -179,13 +179,13 @@ class Workspace:
             return False
 
     def _git(self, *arguments: str) -> str:
-        return self._run(["git", *arguments], "git")
+        return self._run(["git", *arguments], "git", logging.DEBUG)
 
     def _dvc(self, *arguments: str) -> str:
-        return self._run([sys.executable, "-m", "dvc", *arguments], "dvc")
+        return self._run([sys.executable, "-m", "dvc", *arguments], "dvc", logging.INFO)
 
-    def _run(self, command: list[str], name: str) -> str:
-        """Run `command` at the root, logging its lines as they come; return its output."""
+    def _run(self, command: list[str], name: str, level: int) -> str:
+        """Run `command` at the root, logging its lines at `level` as they come; return its output."""
         environment = os.environ | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",  # stages say `python`
             "PYTHONUNBUFFERED": "1",
@@ -202,7 +202,7 @@ class Workspace:
             assert process.stdout is not None
             for line in process.stdout:
                 lines.append(line)
-                log.info("%s", line.rstrip())
+                log.log(level, "%s", line.rstrip())
         output = "".join(lines)
         if process.returncode:
             raise _as_error(name, command, output)

@@ -1,0 +1,52 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Needs git, make and Python 3.11 or 3.12.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+UV := $(or $(shell command -v uv),.tools/bin/uv)
+UV_VERSION := 0.13.9
+RUN := .venv/bin
+
+.PHONY: help demo up test test-fast lint format bench screenshots clean
+
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: .venv/.ready  ## Run the whole loop in small, in .osteoflow/demo
+	@$(RUN)/osteoflow demo
+
+up: .venv/.ready  ## Serve MLflow, Prefect and the clinic page (the demo's, when this clone has no data yet)
+	@$(RUN)/osteoflow up
+
+test: lint  ## Lint, types and the whole test suite
+	$(RUN)/pytest
+
+test-fast: .venv/.ready  ## The tests that take under ten seconds each
+	$(RUN)/pytest -m "not slow"
+
+lint: .venv/.ready  ## ruff, mypy, and a lock file that matches pyproject.toml
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy
+	$(UV) lock --check --quiet
+
+format: .venv/.ready  ## Format and sort imports
+	$(RUN)/ruff check --fix .
+	$(RUN)/ruff format .
+
+screenshots: .venv/.ready  ## Photograph the demo's pages for the README (needs Chromium and a finished demo)
+	$(RUN)/python docs/screenshots.py
+
+clean:  ## Remove the environment and the demo; data versions and this clone's own state stay
+	rm -rf .venv .tools .osteoflow/demo
+
+# The environment follows the lock: a changed lock re-syncs, an unchanged one costs nothing.
+.venv/.ready: uv.lock pyproject.toml | $(filter .tools/bin/uv,$(UV))
+	$(UV) sync --frozen --compile-bytecode --quiet
+	@touch $@
+
+# No uv on this machine: a copy of our own, inside the project, from the package index.
+.tools/bin/uv:
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or 3.12 is needed"; exit 1; }
+	@echo "Setting up uv in .tools"
+	@python3 -m venv .tools 2>/dev/null && .tools/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) \
+	  || { rm -rf .tools; python3 -m pip install --quiet --target .tools uv==$(UV_VERSION); } \
+	  || { echo "neither venv nor pip works with this python3 (Debian: apt install python3-venv)"; exit 1; }

@@ -1,0 +1,272 @@
+"""The command line: one verb a task, `--json` where a machine reads, 0 done / 1 refused or failed / 2 usage.
+
+Libraries are imported inside the commands: `osteoflow --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from components.errors import OsteoflowError
+
+if TYPE_CHECKING:
+    from components.settings import Settings
+
+app = typer.Typer(
+    name="osteoflow",
+    help="Fracture detection on radiographs: versioned data, judged models, named approvals, watched predictions.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+As = Annotated[str | None, typer.Option("--as", help="Who acts, as written into the ledger; default: the login name.")]
+
+
+def main() -> None:
+    """Run the command line; our own errors are one line, anything else is a bug and keeps its traceback."""
+    try:
+        app()
+    except OsteoflowError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _settings(user: str | None = None) -> Settings:
+    """The environment of this command: silent dependencies, the running stack's Prefect server when there is one."""
+    from components.settings import load_settings
+    from flows.environment import prepare
+    from flows.stack import join
+
+    settings = load_settings()
+    if user:
+        settings = settings.model_copy(update={"user": user})
+    prepare(settings, log_level="CRITICAL")
+    join(settings)
+    return settings
+
+
+def _say(text: str, body: dict[str, Any], as_json: bool) -> None:
+    print(json.dumps(body, indent=2, sort_keys=True, default=str) if as_json else text)
+
+
+@app.command()
+def demo() -> None:
+    """Run the whole loop in small, on phantoms, in its own workspace (.osteoflow/demo)."""
+    from flows.demo import demo as run
+
+    run()
+
+
+@app.command()
+def up(
+    demo: Annotated[bool, typer.Option("--demo", help="Serve the demo's workspace instead of this one.")] = False,
+) -> None:
+    """Serve MLflow, Prefect with its schedules, and the clinic page on this machine until Ctrl-C."""
+    from components.settings import load_settings
+    from flows.environment import prepare
+    from flows.stack import choose, serve
+
+    settings = choose(load_settings(), demo=demo)
+    prepare(settings, log_level="WARNING")
+    serve(settings)
+
+
+@app.command()
+def intake(
+    source: Annotated[Path, typer.Argument(help="A folder or zip of DICOM files, or a folder in FracAtlas's layout.")],
+    as_json: Json = False,
+) -> None:
+    """Take radiographs in: de-identify, refuse what cannot be used, version with DVC, commit the pointers."""
+    _settings()
+    from flows.intake import intake as run
+    from flows.progress import shown
+
+    with shown("intake", quiet=as_json):
+        arrival = run(source=str(source.resolve()))
+    _say(arrival.text(), arrival.model_dump(), as_json)
+
+
+@app.command()
+def retrain(
+    rev: Annotated[str, typer.Option(help="The git revision to build: data pointers, parameters and code.")] = "HEAD",
+    proposer: As = None,
+    as_json: Json = False,
+) -> None:
+    """Build a revision, register it as challenger, judge it. Never promotes."""
+    _settings(proposer)
+    from flows.progress import shown
+    from flows.retrain import retrain as run
+
+    with shown("retrain", quiet=as_json):
+        judgement = run(rev=rev)
+    _say(judgement.text(), judgement.model_dump(), as_json)
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """List the model versions: verdict, alias, figures, and the commit each was made from."""
+    settings = _settings()
+    from flows import clients
+    from flows.words import version_table
+
+    name = clients.params(settings).gate.model
+    versions = clients.registry(settings).versions(name)
+    body = {"model": name, "versions": [version.model_dump() for version in versions]}
+    _say(version_table(name, versions), body, as_json)
+
+
+@app.command()
+def approve(
+    version: Annotated[int, typer.Argument(help="The model version to make champion.")],
+    rationale: Annotated[str, typer.Option(help="Why; it is signed with your name.")],
+    approver: As = None,
+    as_json: Json = False,
+) -> None:
+    """Approve a version that passed its gate, sign it, and roll it out."""
+    settings = _settings(approver)
+    from components.promotion.approve import approve as sign
+    from flows import clients
+    from flows.promote import promote
+
+    entry = sign(
+        ledger=clients.ledger(settings),
+        registry=clients.registry(settings),
+        name=clients.params(settings).gate.model,
+        version=version,
+        approver=settings.user,
+        rationale=rationale,
+        key=clients.signing_key(settings, settings.user),
+    )
+    rolled_out = promote()
+    text = f"Version {version} approved by {settings.user} (ledger entry {entry.seq}, signed) and rolled out."
+    _say(text, {"version": version, "approver": settings.user, "entry": entry.seq, "rolled_out": rolled_out}, as_json)
+
+
+@app.command()
+def rollback(
+    reason: Annotated[str, typer.Option(help="Why; it is signed with your name.")],
+    to: Annotated[int | None, typer.Option(help="The version to return to; default: the champion before.")] = None,
+    user: As = None,
+    as_json: Json = False,
+) -> None:
+    """Return to an earlier champion now."""
+    settings = _settings(user)
+    from components.promotion.approve import rollback as back
+    from flows import clients
+
+    entry = back(
+        ledger=clients.ledger(settings),
+        registry=clients.registry(settings),
+        name=clients.params(settings).gate.model,
+        to_version=to,
+        reason=reason,
+        user=settings.user,
+        key=clients.signing_key(settings, settings.user),
+    )
+    version = entry.body["version"]
+    _say(f"Version {version} is champion again (ledger entry {entry.seq}, signed by {settings.user}).",
+         {"version": version, "entry": entry.seq}, as_json)
+
+
+@app.command()
+def predict(
+    files: Annotated[list[Path], typer.Argument(help="DICOM files.", exists=True, dir_okay=False)],
+    out: Annotated[Path | None, typer.Option(help="Folder for the DICOM results (SR and marked overlay).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Score DICOM files with the champion, exactly as the service does; nothing is logged as production."""
+    settings = _settings()
+    from flows.words import predict_files
+
+    results = predict_files(settings, files, out)
+    _say("\n".join(result.text() for result in results), {"results": [r.model_dump() for r in results]}, as_json)
+    if all(result.refused for result in results):
+        raise typer.Exit(1)
+
+
+@app.command()
+def monitor(as_json: Json = False) -> None:
+    """Compare recent production predictions with what the champion was made on; alert when they part."""
+    _settings()
+    from flows.monitor import monitor as run
+
+    watch = run()
+    _say(watch.text(), watch.model_dump(), as_json)
+
+
+@app.command()
+def feedback(as_json: Json = False) -> None:
+    """Adjudicate clinician corrections and commit the settled labels."""
+    _settings()
+    from flows.feedback import feedback as run
+
+    learned = run()
+    _say(learned.text(), learned.model_dump(), as_json)
+
+
+@app.command()
+def audit(as_json: Json = False) -> None:
+    """Verify the decision ledger from its first entry, and list what was decided."""
+    settings = _settings()
+    from flows import clients
+    from flows.words import ledger_table
+
+    ledger = clients.ledger(settings)
+    count = ledger.verify()
+    entries = ledger.entries()
+    body = {"verified": count, "entries": [entry.model_dump() for entry in entries]}
+    _say(ledger_table(count, entries), body, as_json)
+
+
+trace_app = typer.Typer(help="Follow a prediction to its training images, or an image to the models that learned from it.",
+                        no_args_is_help=True)
+app.add_typer(trace_app, name="trace")
+
+
+@trace_app.command("prediction")
+def trace_prediction(
+    identity: Annotated[str, typer.Argument(metavar="ID", help="A prediction id, as the clinic page shows it.")],
+    as_json: Json = False,
+) -> None:
+    """Prediction -> bundle, version, approval, commits, training images and who labelled them."""
+    settings = _settings()
+    from flows.trace import prediction
+
+    found = prediction(settings, identity)
+    _say(found.text(), found.model_dump(), as_json)
+
+
+@trace_app.command("image")
+def trace_image(
+    identity: Annotated[str, typer.Argument(metavar="ID", help="An image id (a pseudonym).")],
+    as_json: Json = False,
+) -> None:
+    """Image -> label events, predictions, and the model versions that learned from it."""
+    settings = _settings()
+    from flows.trace import image
+
+    found = image(settings, identity)
+    _say(found.text(), found.model_dump(), as_json)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Check this workspace and its services, and say what to do about what is wrong."""
+    settings = _settings()
+    from flows.doctor import examine
+
+    report = examine(settings)
+    _say(report.text(), report.model_dump(), as_json)
+    if not report.healthy:
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    main()

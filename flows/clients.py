@@ -1,0 +1,71 @@
+"""What the environment says, as the objects that effects take: the only place clients are built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from components.params import Params, load
+from components.promotion.ledger import Ledger, SigningKey
+from components.promotion.register import Registry
+from components.radiograph.deidentify import Pseudonyms
+from components.serving.store import PredictionLog
+from components.settings import Settings, load_settings
+from components.workspace import Workspace
+
+
+def workspace(settings: Settings) -> Workspace:
+    """The clone this process works in, with its DVC pointed at cache and remote."""
+    return Workspace(
+        root=settings.workspace,
+        state=settings.state,
+        remote=settings.remote_url,
+        author=settings.user,
+        endpoint=settings.s3_endpoint_url,
+        checksums=settings.s3_checksums,
+    ).open()
+
+
+def params(settings: Settings) -> Params:
+    """This workspace's params.yaml."""
+    return load(settings.workspace / "params.yaml")
+
+
+def ledger(settings: Settings) -> Ledger:
+    """The decision ledger of this workspace."""
+    return Ledger(settings.ledger_path)
+
+
+def signing_key(settings: Settings, name: str) -> SigningKey:
+    """The key `name` signs with; made on first use, outside the repository."""
+    return SigningKey.open(settings.key_dir, name)
+
+
+def pseudonyms(settings: Settings) -> Pseudonyms:
+    """The keyed pseudonyms of this site; the key is made on first use, outside the repository."""
+    return Pseudonyms.open(settings.key_dir)
+
+
+def registry(settings: Settings) -> Registry:
+    """The model registry: the embedded SQLite one, or the team's server."""
+    password = settings.mlflow_password.get_secret_value() if settings.mlflow_password else None
+    return Registry(
+        settings.tracking_uri,
+        artifact_root=settings.artifact_root,
+        username=settings.user if password else None,
+        password=password,
+    )
+
+
+def prediction_log(settings: Settings) -> PredictionLog:
+    """The prediction log, its tables made when missing."""
+    log = PredictionLog(settings.log_url)
+    log.create()
+    return log
+
+
+def quarantine(settings: Settings) -> Path:
+    """Where refused files wait for a person: never under data/, never versioned."""
+    return settings.state / "quarantine"
+
+
+__all__ = ["load_settings", "ledger", "params", "prediction_log", "pseudonyms", "quarantine", "registry", "signing_key", "workspace"]

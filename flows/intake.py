@@ -1,0 +1,47 @@
+"""Flow: new radiographs in. Trigger: a schedule over the inbox, or a person naming a source."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from prefect import flow
+from pydantic import BaseModel
+
+from components.dataset.intake import Batch
+from components.dataset.intake import intake as take_in
+from flows import clients
+from flows.effects import effect
+
+
+class Arrival(BaseModel):
+    """What came in, and the commit that versions it (None: nothing new)."""
+
+    batch: Batch
+    commit: str | None
+
+    def text(self) -> str:
+        """The batch in a few lines, for a person."""
+        version = f"Data version {self.commit[:12]}." if self.commit else "Nothing new: the data version stands."
+        return f"{self.batch.message()}\n{version}"
+
+
+@flow(name="intake")
+def intake(source: str | None = None) -> Arrival:
+    """Take `source` (default: the inbox) in, refuse what cannot be used, version it and commit the pointers."""
+    settings = clients.load_settings()
+    params = clients.params(settings)
+    home = clients.workspace(settings)
+    studies, labels = params.paths.studies, params.paths.labels
+    with home.writing():
+        batch = effect(take_in)(
+            source=Path(source) if source else settings.inbox,
+            studies=home.root / studies,
+            labels=home.root / labels,
+            quarantine=clients.quarantine(settings),
+            pseudonyms=clients.pseudonyms(settings),
+            params=params.intake,
+            now=datetime.now(UTC),
+        )
+    commit = effect(home.commit_data)([studies, labels], batch.message())
+    return Arrival(batch=batch, commit=commit)

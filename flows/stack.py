@@ -1,0 +1,177 @@
+"""`osteoflow up`: MLflow behind its guard, Prefect with the deployments, and the clinic page, as child processes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+from rich.console import Console
+from rich.table import Table
+
+from components.errors import ConfigError, Unavailable
+from components.settings import Settings
+
+START_SECONDS = 180
+
+
+@dataclass
+class Part:
+    """One server of the stack.
+
+    Attributes:
+        name: for people and for the log file.
+        command: what starts it.
+        port: where it listens, None for a worker.
+        path: the page that answers once it is ready.
+        env: variables of its own.
+    """
+
+    name: str
+    command: list[str]
+    port: int | None = None
+    path: str = "/"
+    env: dict[str, str] = field(default_factory=dict)
+
+
+def choose(settings: Settings, *, demo: bool) -> Settings:
+    """The workspace to serve: the one asked for; the demo's where this clone holds no state of its own.
+
+    Raises:
+        ConfigError: the demo was asked for and never ran.
+    """
+    demo_root = settings.workspace / ".osteoflow" / "demo"
+    own = settings.ledger_path.exists() or (settings.workspace / "data" / "studies.dvc").exists()
+    if demo and not (demo_root / ".git").exists():
+        raise ConfigError("the demo has not run here; run `osteoflow demo` first")
+    if demo or (not own and (demo_root / ".git").exists()):
+        from flows.demo import settings_of
+
+        Console(stderr=True).print(f"Serving the demo's workspace, {demo_root}.")
+        return settings_of(demo_root)
+    return settings
+
+
+def parts(settings: Settings) -> list[Part]:
+    """The stack of one machine, in starting order."""
+    from components.promotion.registry_guard import server_command
+
+    prefect_api = f"http://{settings.host}:{settings.prefect_port}/api"
+    mlflow, mlflow_env = server_command(settings)
+    python = sys.executable
+    return [
+        Part("prefect", [python, "-m", "prefect", "server", "start", "--host", settings.host, "--port", str(settings.prefect_port)],
+             settings.prefect_port, "/api/health", {"PREFECT_UI_API_URL": prefect_api, "PREFECT_API_URL": prefect_api}),
+        Part("mlflow", mlflow, settings.mlflow_port, "/health", mlflow_env),
+        Part("clinic", [python, "-m", "components.serving"], settings.service_port, "/health"),
+        Part("deployments", [python, "-m", "flows"], env={"PREFECT_API_URL": prefect_api}),
+    ]
+
+
+def serve(settings: Settings) -> None:
+    """Run the stack until it is interrupted or a part of it dies.
+
+    Raises:
+        ConfigError: a port is taken.
+        Unavailable: a part did not start, or died.
+    """
+    stack = parts(settings)
+    for part in stack:
+        if part.port and _answers(settings.host, part.port):
+            raise ConfigError(f"port {part.port} is taken; set OSTEOFLOW_{_variable(part.name)}_PORT to another")
+    logs = settings.state / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    marker = settings.state / "stack.json"
+    children: dict[str, subprocess.Popen[bytes]] = {}
+    # SIGTERM ends the stack the way Ctrl-C does, so that no child is left behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        for part in stack:
+            children[part.name] = _start(part, settings, logs)
+        for part in stack:
+            _await(part, settings.host, children[part.name], logs)
+        marker.write_text(json.dumps({"pid": os.getpid(), "prefect": f"http://{settings.host}:{settings.prefect_port}/api"}))
+        _announce(settings, stack)
+        while True:
+            time.sleep(1)
+            for name, child in children.items():
+                if child.poll() is not None:
+                    raise Unavailable(f"{name} stopped with exit code {child.returncode}; its last words are in {logs / f'{name}.log'}")
+    except KeyboardInterrupt:
+        Console(stderr=True).print("Stopping.")
+    finally:
+        marker.unlink(missing_ok=True)
+        _stop(list(children.values()))
+
+
+def join(settings: Settings) -> None:
+    """Let this process use the running stack's Prefect server, so that its runs show in the same UI."""
+    marker = settings.state / "stack.json"
+    with contextlib.suppress(FileNotFoundError, json.JSONDecodeError, httpx.HTTPError, KeyError):
+        url = json.loads(marker.read_text())["prefect"]
+        if httpx.get(f"{url}/health", timeout=2).is_success:
+            os.environ.setdefault("PREFECT_API_URL", url)
+
+
+def _start(part: Part, settings: Settings, logs: Path) -> subprocess.Popen[bytes]:
+    with (logs / f"{part.name}.log").open("wb") as log:
+        return subprocess.Popen(  # its own session: Ctrl-C reaches us alone, and we stop the children in order
+            part.command, cwd=settings.workspace, env=os.environ | part.env, stdin=subprocess.DEVNULL,
+            stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+        )
+
+
+def _await(part: Part, host: str, child: subprocess.Popen[bytes], logs: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while part.port and time.monotonic() < deadline:
+        if child.poll() is not None:
+            break
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(f"http://{host}:{part.port}{part.path}", timeout=5).status_code < 500:
+                return
+        time.sleep(0.3)
+    if part.port or child.poll() is not None:
+        raise Unavailable(f"{part.name} did not start; see {logs / f'{part.name}.log'}")
+
+
+def _stop(children: list[subprocess.Popen[bytes]]) -> None:
+    for child in reversed(children):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGTERM)
+    for child in children:
+        try:
+            child.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+
+
+def _answers(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((host, port)) == 0
+
+
+def _variable(name: str) -> str:
+    return {"clinic": "SERVICE"}.get(name, name.upper())
+
+
+def _announce(settings: Settings, stack: list[Part]) -> None:
+    table = Table(title="Osteoflow is up", title_justify="left")
+    table.add_column("page")
+    table.add_column("address")
+    for part in stack:
+        if part.port:
+            table.add_row(part.name, f"http://{settings.host}:{part.port}")
+    console = Console()
+    console.print(table)
+    console.print(f"MLflow's users and passwords: {settings.state / 'mlflow-users.json'} (readable by you alone). Logs: "
+                  f"{settings.state / 'logs'}. Ctrl-C stops everything.", soft_wrap=True)
