@@ -1,0 +1,160 @@
+"""Git and DVC as one place: real repositories, a real DVC remote, a stage small enough to read."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from components.errors import ConfigError, DataError, ExpectationsFailed
+from components.workspace import Workspace
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PIPELINE = """
+stages:
+  features:
+    cmd: python stage.py
+    deps: [data/studies]
+    outs:
+      - data/features: {persist: true}
+"""
+STAGE = """
+import pathlib, sys
+out = pathlib.Path("data/features"); out.mkdir(exist_ok=True)
+for shard in sorted(pathlib.Path("data/studies").iterdir()):
+    if shard.read_text() == "bad":
+        sys.exit("ExpectationsFailed: 1 of 2 shards is bad; fix `intake`")
+    if not (out / shard.name).exists():
+        (out / shard.name).write_text("made"); print("made", shard.name, flush=True)
+"""
+
+
+def git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    root = tmp_path / "clone"
+    shutil.copytree(REPOSITORY / ".dvc", root / ".dvc", ignore=shutil.ignore_patterns("tmp", "config.local", "cache"))
+    (root / "data").mkdir()
+    (root / "data" / ".gitignore").write_text("/studies\n/features\n")
+    (root / ".gitignore").write_text(".osteoflow\n")
+    (root / "dvc.yaml").write_text(PIPELINE)
+    (root / "stage.py").write_text(STAGE)
+    git(root, "init", "--quiet")
+    git(root, "add", "-A")
+    git(root, "-c", "user.name=engineer", "-c", "user.email=engineer@localhost", "commit", "--quiet", "-m", "start")
+    home = Workspace(root, root / ".osteoflow", str(tmp_path / "remote"), "engineer").open()
+    add_shard(home, "a")
+    return home
+
+
+def add_shard(workspace: Workspace, name: str, content: str = "pixels") -> None:
+    (workspace.root / "data" / "studies").mkdir(exist_ok=True)
+    (workspace.root / "data" / "studies" / name).write_text(content)
+
+
+STUDIES = [Path("data/studies")]
+
+
+def test_a_data_commit_moves_the_pointer_and_nothing_else(workspace):
+    commit = workspace.commit_data(STUDIES, "Take in 1 shard")
+
+    assert git(workspace.root, "show", "--name-only", "--format=%an: %s", commit).split("\n") == [
+        "engineer: Take in 1 shard", "", "data/studies.dvc", "",
+    ]
+    assert git(workspace.root, "status", "--porcelain") == ""
+
+
+def test_nothing_new_commits_nothing(workspace):
+    workspace.commit_data(STUDIES, "Take in 1 shard")
+
+    assert workspace.commit_data(STUDIES, "Take in 0 shards") is None
+
+
+def test_a_folder_that_is_not_there_yet_is_no_error(workspace):
+    assert workspace.commit_data([Path("data/labels")], "no labels yet") is None
+
+
+def test_a_build_learns_from_the_revision_alone(workspace):
+    """A file that was not committed does not reach the build."""
+    workspace.commit_data(STUDIES, "first")
+    add_shard(workspace, "uncommitted")
+    build = workspace.build("HEAD")
+    build.reproduce()
+
+    assert sorted(path.name for path in (build.root / "data" / "features").iterdir()) == ["a"]
+
+
+def test_only_new_shards_cost(workspace, caplog):
+    """A second build continues from the first one's incremental outputs."""
+    workspace.commit_data(STUDIES, "first")
+    first = workspace.build("HEAD")
+    first.reproduce()
+    workspace.adopt(first)
+    add_shard(workspace, "b")
+    workspace.commit_data(STUDIES, "second")
+    caplog.clear()
+    with caplog.at_level("INFO", logger="osteoflow"):
+        workspace.build("HEAD").reproduce()
+
+    assert [r.getMessage() for r in caplog.records if r.getMessage().startswith("made")] == ["made b"]
+
+
+def test_an_adopted_build_becomes_the_tip(workspace):
+    workspace.commit_data(STUDIES, "first")
+    build = workspace.build("HEAD")
+    commit = build.reproduce()
+    workspace.adopt(build)
+
+    assert workspace.head() == commit
+    assert git(workspace.root, "status", "--porcelain") == ""
+
+
+def test_a_branch_that_moved_on_keeps_its_tip(workspace):
+    """A build that took long never overwrites data that arrived meanwhile; it stays as a branch of its own."""
+    base = workspace.commit_data(STUDIES, "first")
+    build = workspace.build("HEAD")
+    commit = build.reproduce()
+    add_shard(workspace, "b")
+    newer = workspace.commit_data(STUDIES, "second")
+    workspace.adopt(build)
+
+    assert workspace.head() == newer
+    assert workspace.head(f"build/{commit[:12]}") == commit
+    assert base != newer
+
+
+def test_a_stage_error_keeps_its_class(workspace):
+    """What the stage raised is what the flow sees: a data error is never retried as if a service were down."""
+    add_shard(workspace, "b", "bad")
+    workspace.commit_data(STUDIES, "bad")
+
+    with pytest.raises(ExpectationsFailed, match="1 of 2 shards is bad; fix `intake`"):
+        workspace.build("HEAD").reproduce()
+
+
+def test_a_lost_push_is_repaired_by_the_next_run(workspace, tmp_path):
+    """Killed between `dvc add` and the commit: the next call finishes the job."""
+    workspace._dvc("add", "--quiet", "data/studies")
+
+    assert workspace.commit_data(STUDIES, "after a kill") is not None
+    assert any((tmp_path / "remote").rglob("*"))
+
+
+def test_an_unknown_revision_is_a_configuration_error(workspace):
+    with pytest.raises(ConfigError, match="no-such-branch: no such revision"):
+        workspace.build("no-such-branch")
+
+
+def test_a_folder_that_is_no_repository_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="not an Osteoflow repository"):
+        Workspace(tmp_path, tmp_path / "state", "remote", "engineer").open()
+
+
+def test_a_failing_command_says_which(workspace):
+    with pytest.raises(DataError, match="dvc add failed: .*does not exist"):
+        workspace._dvc("add", "data/nowhere")
