@@ -13,96 +13,59 @@ manifest holds the SHA-256 of every part: one hash names weights, preprocessing,
 from __future__ import annotations
 
 import hashlib
-import json
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.errors import BundleCorrupt
 from components.radiograph.pixels import Transform
+from components.serving.manifest import (
+    CARD,
+    MANIFEST,
+    MODEL,
+    PARTS,
+    REFERENCE,
+    TRAINING_IMAGES,
+    Calibration,
+    Data,
+    Manifest,
+    Model,
+    Pretrained,
+    Threshold,
+    Thresholds,
+)
 
-FORMAT = 1
-MODEL = "model.tflite"
-REFERENCE = "reference.parquet"
-TRAINING_IMAGES = "training_images.parquet"
-CARD = "model_card.md"
-PARTS = (MODEL, REFERENCE, TRAINING_IMAGES, CARD)
-MANIFEST = "manifest.json"
+__all__ = [
+    "CARD",
+    "INPUT",
+    "MANIFEST",
+    "MODEL",
+    "PARTS",
+    "REFERENCE",
+    "SIGNATURE",
+    "TRAINING_IMAGES",
+    "Bundle",
+    "Calibration",
+    "Call",
+    "Data",
+    "Graph",
+    "Manifest",
+    "Model",
+    "Outputs",
+    "Prediction",
+    "Pretrained",
+    "Threshold",
+    "Thresholds",
+]
 
 SIGNATURE = "serving_default"
 INPUT = "image"
 OUTPUTS = ("embedding", "heat_map", "logit", "probability")
 
 Call = Literal["fracture", "no_fracture", "review"]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Probability = Annotated[float, Field(ge=0, le=1)]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Pretrained(_Part):
-    """Where the weights that training started from came from, and who says what may be done with them."""
-
-    name: str
-    source: str
-    licence: str
-    sha256: Sha256
-
-
-class Model(_Part):
-    backbone: str
-    size: int = Field(gt=0, description="side of the input square, pixels")
-    variant: str = Field(description="number format of the stored weights: float32 or float16")
-    weights_sha256: Sha256 = Field(description="hash of the trained weights in their order, before conversion")
-    pretrained: Pretrained | None = Field(description="None: trained from random weights")
-    seed: int
-
-
-class Calibration(_Part):
-    """Platt: probability = sigmoid(slope * logit + intercept); it is inside the graph, this is its record."""
-
-    slope: float
-    intercept: float
-    source_role: Literal["calibrate"]
-    n: int = Field(gt=0)
-
-
-class Threshold(_Part):
-    threshold: Probability = Field(description="on the calibrated probability")
-    source_role: Literal["tune"]
-
-
-class Thresholds(_Part):
-    high_sensitivity: Threshold
-    high_specificity: Threshold
-
-
-class Data(_Part):
-    training_images: int = Field(ge=0)
-    accepted_sha256: Sha256
-
-
-class Manifest(_Part):
-    format: Literal[1]
-    model: Model
-    transform: Transform
-    golden: Sha256 = Field(description="what Transform.golden() gave where the model was trained")
-    calibration: Calibration
-    thresholds: Thresholds
-    vocabulary: tuple[str, ...] = Field(description="the calls this bundle can make")
-    data: Data
-    parts: dict[str, Sha256]
-
-    def encode(self) -> bytes:
-        """The one byte string that stands for this manifest; its SHA-256 is the bundle's hash."""
-        body = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return body.encode() + b"\n"
 
 
 @dataclass(frozen=True)
@@ -120,17 +83,67 @@ class Prediction:
     call: Call
 
 
-class Bundle:
-    """A verified bundle, ready to predict from any thread (one prediction at a time)."""
+@dataclass(frozen=True)
+class Outputs:
+    """What the graph returns for one square: see `Prediction`; heat_map and embedding in the model's own shapes."""
 
-    def __init__(self, folder: Path, manifest: Manifest, content_hash: str, model: bytes, *, threads: int = 1) -> None:
+    probability: float
+    logit: float
+    heat_map: np.ndarray
+    embedding: np.ndarray
+
+
+class Graph:
+    """A converted model in memory, safe to call from any thread (one call at a time)."""
+
+    def __init__(self, content: bytes, size: int, *, where: Path, threads: int = 1) -> None:
+        """Load and check `content`, the bytes of a .tflite file whose input side is `size` pixels.
+
+        Raises:
+            BundleCorrupt: LiteRT refuses it, or its inputs and outputs are not the ones `run` relies on.
+        """
+        from ai_edge_litert.interpreter import Interpreter
+
+        self._size = size
+        self._lock = threading.Lock()
+        try:
+            # The interpreter maps these bytes and the runner lives in the interpreter: all three are kept.
+            self._interpreter: Any = Interpreter(model_content=content, num_threads=threads)
+            self._interpreter.allocate_tensors()
+            self._runner: Any = self._interpreter.get_signature_runner(SIGNATURE)
+        except (ValueError, RuntimeError) as error:
+            raise BundleCorrupt(f"{where}: LiteRT refuses it: {' '.join(str(error).split())}") from None
+        inputs = {name: tuple(int(n) for n in d["shape"]) for name, d in self._runner.get_input_details().items()}
+        outputs = tuple(sorted(self._runner.get_output_details()))
+        if inputs != {INPUT: (1, size, size, 1)} or outputs != OUTPUTS:
+            raise BundleCorrupt(
+                f"{where}: expected input {INPUT} (1, {size}, {size}, 1) and outputs {', '.join(OUTPUTS)}; "
+                f"found {inputs} and {', '.join(outputs)}"
+            )
+
+    def run(self, square: np.ndarray) -> Outputs:
+        """Judge one image that `Transform.apply` made: (size, size) uint8."""
+        if square.shape != (self._size, self._size):
+            raise ValueError(f"expected ({self._size}, {self._size}), got {square.shape}")
+        image = np.ascontiguousarray(square, dtype=np.float32)[None, :, :, None]
+        with self._lock:
+            found = self._runner(**{INPUT: image})
+        return Outputs(
+            probability=float(found["probability"][0, 0]),
+            logit=float(found["logit"][0, 0]),
+            heat_map=np.array(found["heat_map"][0]),
+            embedding=np.array(found["embedding"][0]),
+        )
+
+
+class Bundle:
+    """A verified bundle, ready to predict from any thread."""
+
+    def __init__(self, folder: Path, manifest: Manifest, content_hash: str, graph: Graph) -> None:
         self.folder = folder
         self.manifest = manifest
         self.hash = content_hash
-        self._lock = threading.Lock()
-        # The interpreter owns its memory: keep it, and the bytes it maps, as long as the runner.
-        self._model = model
-        self._interpreter, self._runner = _load(folder, model, manifest.model.size, threads)
+        self.graph = graph
 
     @classmethod
     def open(cls, folder: Path, *, expected_hash: str | None = None, threads: int = 1) -> Bundle:
@@ -149,7 +162,7 @@ class Bundle:
         found = hashlib.sha256(raw).hexdigest()
         if expected_hash is not None and found != expected_hash:
             raise BundleCorrupt(f"{folder}: expected bundle {expected_hash}, found {found}")
-        manifest = _parse(folder, raw)
+        manifest = Manifest.decode(raw, where=str(folder / MANIFEST))
         contents = {name: _read(folder, name) for name in PARTS}
         for name, content in contents.items():
             if (actual := hashlib.sha256(content).hexdigest()) != manifest.parts[name]:
@@ -162,7 +175,9 @@ class Bundle:
                 f"{folder / MANIFEST}: this version's transform gives {golden} on the golden image, training "
                 f"had {manifest.golden}; serve with the version that trained it, or run `export` again"
             )
-        return cls(folder, manifest, found, contents[MODEL], threads=threads)
+        # The bytes that were verified are the bytes that run: the file is not read a second time.
+        graph = Graph(contents[MODEL], manifest.model.size, where=folder / MODEL, threads=threads)
+        return cls(folder, manifest, found, graph)
 
     @property
     def transform(self) -> Transform:
@@ -178,26 +193,9 @@ class Bundle:
             A prediction whose heat_map is (rows, columns), in the image's own pixels.
         """
         rows, columns = pixels.shape
-        square = self.predict_prepared(self.transform.apply(pixels))
-        placed = np.clip(self.transform.place(square.heat_map, rows, columns), 0.0, 1.0).astype(np.float32, copy=False)
-        return Prediction(square.probability, square.logit, placed, square.embedding, square.call)
-
-    def predict_prepared(self, square: np.ndarray) -> Prediction:
-        """Judge one image that `Transform.apply` made: (size, size) uint8. The heat map stays in model space."""
-        size = self.manifest.model.size
-        if square.shape != (size, size):
-            raise ValueError(f"expected ({size}, {size}), got {square.shape}")
-        image = np.ascontiguousarray(square, dtype=np.float32)[None, :, :, None]
-        with self._lock:
-            outputs = self._runner(**{INPUT: image})
-        probability = float(outputs["probability"][0, 0])
-        return Prediction(
-            probability=probability,
-            logit=float(outputs["logit"][0, 0]),
-            heat_map=outputs["heat_map"][0],
-            embedding=outputs["embedding"][0],
-            call=self.call(probability),
-        )
+        found = self.graph.run(self.transform.apply(pixels))
+        placed = np.clip(self.transform.place(found.heat_map, rows, columns), 0.0, 1.0).astype(np.float32, copy=False)
+        return Prediction(found.probability, found.logit, placed, found.embedding, self.call(found.probability))
 
     def call(self, probability: float) -> Call:
         """`no_fracture` below both thresholds, `fracture` at or above both, `review` between: a person decides."""
@@ -213,47 +211,3 @@ def _read(folder: Path, name: str) -> bytes:
         return (folder / name).read_bytes()
     except OSError as error:
         raise BundleCorrupt(f"{folder / name}: cannot be read ({error.strerror}); fetch the bundle again") from None
-
-
-def _parse(folder: Path, raw: bytes) -> Manifest:
-    where = folder / MANIFEST
-    try:
-        body = json.loads(raw)
-    except ValueError:
-        raise BundleCorrupt(f"{where}: not JSON; fetch the bundle again") from None
-    if not isinstance(body, dict) or body.get("format") != FORMAT:
-        found = body.get("format") if isinstance(body, dict) else type(body).__name__
-        raise BundleCorrupt(f"{where}: expected bundle format {FORMAT}, found {found!r}; use the version that made it")
-    try:
-        manifest = Manifest.model_validate(body)
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or '(top)'}: {e['msg']}" for e in error.errors())
-        raise BundleCorrupt(f"{where}: {problems}") from None
-    if manifest.encode() != raw:
-        raise BundleCorrupt(f"{where}: not canonical, or with keys this version does not know")
-    if set(manifest.parts) != set(PARTS):
-        raise BundleCorrupt(f"{where}: expected parts {sorted(PARTS)}, found {sorted(manifest.parts)}")
-    if manifest.transform.size != manifest.model.size:
-        raise BundleCorrupt(f"{where}: transform size {manifest.transform.size}, model size {manifest.model.size}")
-    return manifest
-
-
-def _load(folder: Path, model: bytes, size: int, threads: int) -> tuple[Any, Any]:
-    """The interpreter and its signature runner, checked against what `predict` relies on."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    where = folder / MODEL
-    try:
-        interpreter = Interpreter(model_content=model, num_threads=threads)
-        interpreter.allocate_tensors()
-        runner = interpreter.get_signature_runner(SIGNATURE)
-    except (ValueError, RuntimeError) as error:
-        raise BundleCorrupt(f"{where}: LiteRT refuses it: {' '.join(str(error).split())}") from None
-    inputs = {name: tuple(int(n) for n in d["shape"]) for name, d in runner.get_input_details().items()}
-    outputs = tuple(sorted(runner.get_output_details()))
-    if inputs != {INPUT: (1, size, size, 1)} or outputs != OUTPUTS:
-        raise BundleCorrupt(
-            f"{where}: expected input {INPUT} (1, {size}, {size}, 1) and outputs {', '.join(OUTPUTS)}; "
-            f"found {inputs} and {', '.join(outputs)}"
-        )
-    return interpreter, runner

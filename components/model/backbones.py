@@ -1,0 +1,105 @@
+"""The backbones a network can have, and the ImageNet weights that are published for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from components.model import runtime
+
+BACKBONE = "backbone"
+
+_BUCKET = "https://storage.googleapis.com/tensorflow/keras-applications"
+
+
+@dataclass(frozen=True)
+class Published:
+    """ImageNet weights of keras.applications, without their head."""
+
+    url: str
+    licence: str
+
+
+# File names as keras.applications 3.15 builds them; licences as https://keras.io/api/applications states them.
+PUBLISHED = {
+    "mobilenet_0.25": Published(f"{_BUCKET}/mobilenet/mobilenet_2_5_224_tf_no_top.h5", "Apache-2.0"),
+    "mobilenet_v2": Published(
+        f"{_BUCKET}/mobilenet_v2/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5", "Apache-2.0"
+    ),
+    "mobilenet_v3_small": Published(
+        f"{_BUCKET}/mobilenet_v3/weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5", "Apache-2.0"
+    ),
+    "densenet121": Published(
+        f"{_BUCKET}/densenet/densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5", "BSD-3-Clause"
+    ),
+}
+
+
+def _residual(size: int, inputs: Any) -> tuple[Any, Any]:
+    """A small residual network for one grey channel: 0.62 M parameters, stride 8, learns from hundreds of images."""
+    keras = runtime.keras()
+    layers = keras.layers
+
+    def conv(x: Any, filters: int, kernel: int, stride: int, name: str) -> Any:
+        x = layers.Conv2D(filters, kernel, stride, padding="same", use_bias=False, name=f"{name}_conv")(x)
+        return layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
+
+    def block(x: Any, filters: int, stride: int, name: str) -> Any:
+        y = layers.ReLU(name=f"{name}_relu_1")(conv(x, filters, 3, stride, f"{name}_1"))
+        y = conv(y, filters, 3, 1, f"{name}_2")
+        if stride != 1 or x.shape[-1] != filters:
+            x = conv(x, filters, 1, stride, f"{name}_skip")
+        return layers.ReLU(name=f"{name}_relu_2")(layers.Add(name=f"{name}_add")([x, y]))
+
+    first = keras.Input((size, size, 1), name="scaled")
+    x = layers.ReLU(name="stem_relu")(conv(first, 16, 5, 2, "stem"))
+    for number, (filters, stride) in enumerate([(16, 1), (32, 2), (64, 2), (128, 1), (128, 1)], start=1):
+        x = block(x, filters, stride, f"block_{number}")
+    scaled = layers.Rescaling(1 / 127.5, -1.0, name="scale")(inputs)
+    return keras.Model(first, x, name=BACKBONE), scaled
+
+
+def _colour(inputs: Any, scale: float | list[float], offset: float | list[float]) -> Any:
+    """(.., 1) 0..255 -> (.., 3) as the ImageNet weights were trained."""
+    keras = runtime.keras()
+    grey = keras.layers.Concatenate(name="colour")([inputs, inputs, inputs])
+    return keras.layers.Rescaling(scale, offset, name="scale")(grey)
+
+
+def _mobilenet(size: int, inputs: Any) -> tuple[Any, Any]:
+    keras = runtime.keras()
+    body = keras.applications.MobileNet((size, size, 3), alpha=0.25, include_top=False, weights=None)
+    return body, _colour(inputs, 1 / 127.5, -1.0)
+
+
+def _mobilenet_v2(size: int, inputs: Any) -> tuple[Any, Any]:
+    keras = runtime.keras()
+    body = keras.applications.MobileNetV2((size, size, 3), include_top=False, weights=None)
+    return body, _colour(inputs, 1 / 127.5, -1.0)
+
+
+def _mobilenet_v3_small(size: int, inputs: Any) -> tuple[Any, Any]:
+    keras = runtime.keras()
+    body = keras.applications.MobileNetV3Small(
+        (size, size, 3), include_top=False, weights=None, include_preprocessing=False
+    )
+    return body, _colour(inputs, 1 / 127.5, -1.0)
+
+
+def _densenet121(size: int, inputs: Any) -> tuple[Any, Any]:
+    keras = runtime.keras()
+    body = keras.applications.DenseNet121(include_top=False, weights=None, input_shape=(size, size, 3))
+    means, deviations = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    scale = [1 / (255 * deviation) for deviation in deviations]
+    offset = [-mean / deviation for mean, deviation in zip(means, deviations, strict=True)]
+    return body, _colour(inputs, scale, offset)
+
+
+BUILDERS: dict[str, Callable[[int, Any], tuple[Any, Any]]] = {
+    "residual": _residual,
+    "mobilenet_0.25": _mobilenet,
+    "mobilenet_v2": _mobilenet_v2,
+    "mobilenet_v3_small": _mobilenet_v3_small,
+    "densenet121": _densenet121,
+}

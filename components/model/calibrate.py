@@ -1,0 +1,111 @@
+"""Step: turn logits into probabilities (Platt, on role `calibrate`) and freeze two operating points (on role `tune`)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from components.dataset.store import atomic_path
+from components.errors import DataError
+from components.model import examples, network
+from components.model.statistics import high_sensitivity_threshold, high_specificity_threshold
+from components.model.train import MODEL
+from components.params import Calibrate
+from components.serving.bundle import Calibration, Threshold, Thresholds
+
+
+class Calibrated(Calibration):
+    """calibration.json: the curve and the thresholds, each with the role it was chosen on."""
+
+    thresholds: Thresholds
+
+    @classmethod
+    def read(cls, path: Path) -> Calibrated:
+        """Raises: DataError when the file is missing or is not a calibration."""
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: no calibration ({type(error).__name__}); run `calibrate`") from None
+
+    def probability(self, logits: np.ndarray) -> np.ndarray:
+        """(n,) logits -> (n,) calibrated probabilities."""
+        return sigmoid(self.slope * logits + self.intercept)
+
+
+def calibrate(*, accepted: Path, prepared: Path, trained: Path, calibration: Path, params: Calibrate) -> None:
+    """Write `calibration` (JSON).
+
+    Raises:
+        DataError: a role lacks fractures or non-fractures, or the model ranks non-fractures above fractures.
+    """
+    data = examples.load(accepted, prepared, roles=("tune", "calibrate"))
+    fit, tune = data.role("calibrate"), data.role("tune")
+    fit.require_both("calibrate", "calibrate")
+    tune.require_both("tune", "calibrate")
+    model = network.load(trained / MODEL)
+    slope, intercept = platt(fit.labels, network.logits(model, fit.pixels))
+    if slope <= 0:
+        raise DataError(
+            f"calibrate: slope {slope:.3f} on {len(fit.table)} images of role calibrate: fractures score below "
+            "non-fractures, the model has learned nothing that carries over; change `train` or add data"
+        )
+    probabilities = sigmoid(slope * network.logits(model, tune.pixels) + intercept)
+    low = high_sensitivity_threshold(tune.labels, probabilities, params.high_sensitivity)
+    high = high_specificity_threshold(tune.labels, probabilities, params.high_specificity)
+    found = Calibrated(
+        slope=slope,
+        intercept=intercept,
+        source_role="calibrate",
+        n=len(fit.table),
+        thresholds=Thresholds(
+            high_sensitivity=Threshold(threshold=low, source_role="tune"),
+            high_specificity=Threshold(threshold=high, source_role="tune"),
+        ),
+    )
+    with atomic_path(calibration) as temporary:
+        temporary.write_text(json.dumps(found.model_dump(mode="json"), indent=2, sort_keys=True) + "\n")
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * x)))
+
+
+def platt(labels: np.ndarray, logits: np.ndarray, *, steps: int = 100) -> tuple[float, float]:
+    """Slope and intercept of P(fracture) = sigmoid(slope * logit + intercept), by Newton's method.
+
+    Args:
+        labels: (n,) 1 or 0, both present.
+        logits: (n,) finite.
+
+    Returns:
+        Finite even when the logits separate the classes: the targets are Platt's, (n+ + 1) / (n+ + 2) and
+        1 / (n- + 2), not 1 and 0.
+
+    Source: Platt 1999; Lin, Lin and Weng 2007, "A note on Platt's probabilistic outputs".
+    """
+    positives = labels.sum()
+    negatives = len(labels) - positives
+    targets = np.where(labels == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+    # In units of the logits' own spread, one start and one ridge suit every network.
+    centre, spread = logits.mean(), max(float(logits.std()), 1e-12)
+    design = np.stack([(logits - centre) / spread, np.ones_like(logits)], axis=1)
+    weights = np.array([0.0, np.log((positives + 1) / (negatives + 1))])
+
+    def loss(w: np.ndarray) -> float:
+        z = design @ w
+        return float(np.sum(np.logaddexp(0, z) - targets * z))
+
+    for _ in range(steps):
+        p = sigmoid(design @ weights)
+        gradient = design.T @ (p - targets)
+        if np.abs(gradient).max() < 1e-9 * len(labels):
+            break
+        hessian = design.T @ (design * (p * (1 - p))[:, None]) + 1e-12 * np.eye(2)
+        step, scale = np.linalg.solve(hessian, gradient), 1.0
+        while loss(weights - scale * step) > loss(weights) and scale > 1e-10:
+            scale /= 2
+        weights = weights - scale * step
+    slope = weights[0] / spread
+    return float(slope), float(weights[1] - slope * centre)

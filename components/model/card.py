@@ -1,0 +1,121 @@
+"""model_card.md of a release: the sections of the CHAI applied model card, filled from what the pipeline recorded.
+
+What nobody measured is listed as missing; nothing is filled with a hope. Numbers on test patients are not here: they
+belong to the evaluation of this very bundle, whose report names its hash.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from components.model.calibrate import Calibrated
+from components.model.examples import Examples
+from components.model.train import Training
+
+_TEMPLATE = """\
+# Model card
+
+Sections follow the CHAI applied model card v0.2. Written by the `export` step from the pipeline's records.
+
+## Release
+
+- What it is: one number per radiograph, the calibrated probability that it shows a fracture, and a heat map.
+- Network: {backbone}, input {size} x {size} pixels, LiteRT {variant}; weights SHA-256 `{weights}`
+- Identity: the SHA-256 of `manifest.json` beside this card.
+
+## Uses and directions
+
+- Intended use: decision support for research. **Not a medical device.**
+- Intended users: clinicians who read radiographs themselves, and researchers.
+- How to use it: below the lower threshold the call is `no_fracture`, at or above the higher one `fracture`, between
+  them `review`. Every call can be overridden, and a correction is kept.
+- Out of scope: triage without a reader; images other than projection radiographs; body regions and devices that the
+  tables below do not show; follow-up of known fractures.
+
+## Warnings
+
+- The probability holds for the prevalence and the devices of the calibration images. Elsewhere, calibrate again.
+- The heat map is relative within one image: it shows where the evidence lies, not how strong it is.
+- Metal, casts and printed markers travel with fractures in many archives; a network can learn them instead.
+
+## Training data
+
+{seen} images of {patients} patients took part: {fractures} with and {no_fractures} without a fracture to fit, the rest
+to choose the epoch. Their pseudonyms are in `training_images.parquet`. Calibration and thresholds: {held} further or
+choosing images, of these sites and regions:
+
+{sites}
+
+{regions}
+
+## Provenance of the starting weights
+
+{pretrained}
+
+## Training and validation inside development
+
+| | |
+|---|---|
+| Epochs run, epoch kept | {epochs}, {best_epoch} |
+| AUROC on `tune` (chose the epoch, so optimistic) | {tune_auroc:.3f} |
+| Calibration on `calibrate` | slope {slope:.3f}, intercept {intercept:.3f}, {n} images |
+| High-sensitivity threshold, chosen on `tune` | {low:.4f} |
+| High-specificity threshold, chosen on `tune` | {high:.4f} |
+| Largest difference of probability, released graph against trained network | {gap:.1e} |
+| Seed | {seed} |
+| Software | {versions} |
+
+## Key metrics, fairness, usefulness
+
+In the evaluation report of this bundle: AUROC, sensitivity and specificity with patient-clustered intervals,
+calibration, decision curves, and slices by site, device, view, region, age, sex and hour.
+
+## Not available
+
+Prospective clinical results; reader study; regulatory clearance; funding and conflict statements; maintenance contact.
+Whoever deploys this model adds them.
+"""
+
+
+def render(training: Training, curve: Calibrated, held: Examples, seen: pd.DataFrame, variant: str, gap: float) -> str:
+    """The card as Markdown.
+
+    Args:
+        held: the tune and calibrate examples.
+        seen: training_images.parquet.
+        variant: number format of the released weights.
+        gap: largest difference of probability between the released graph and the trained network.
+    """
+    origin = training.pretrained
+    return _TEMPLATE.format(
+        **training.model_dump(include={"backbone", "size", "epochs", "best_epoch", "tune_auroc", "seed"}),
+        fractures=training.fractures,
+        no_fractures=training.no_fractures,
+        variant=variant,
+        weights=training.weights_sha256,
+        seen=len(seen),
+        patients=seen["patient_id"].nunique(),
+        held=len(held.table),
+        sites=_counts(held.table, "site"),
+        regions=_counts(held.table, "body_region"),
+        pretrained=(
+            f"{origin.name}, from {origin.source}, licence {origin.licence}, SHA-256 `{origin.sha256}`. ImageNet's own "
+            "images are licensed for research; whether weights inherit that is for your counsel."
+            if origin
+            else "None: trained from random weights."
+        ),
+        slope=curve.slope,
+        intercept=curve.intercept,
+        n=curve.n,
+        low=curve.thresholds.high_sensitivity.threshold,
+        high=curve.thresholds.high_specificity.threshold,
+        gap=gap,
+        versions=", ".join(f"{name} {number}" for name, number in sorted(training.versions.items())),
+    )
+
+
+def _counts(table: pd.DataFrame, column: str) -> str:
+    """A Markdown table: images and fractures by `column`."""
+    groups = table.groupby(column)["label"].agg(["size", "sum"]).sort_index()
+    rows = [f"| {name} | {int(row['size'])} | {int(row['sum'])} |" for name, row in groups.iterrows()]
+    return "\n".join([f"| {column} | images | fractures |", "|---|---|---|", *rows])

@@ -1,0 +1,98 @@
+"""The examples of a data set: accepted, labelled rows of some roles, with their model-resolution pixels."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from components.errors import DataError
+from components.radiograph.pixels import Transform
+
+
+@dataclass(frozen=True)
+class Examples:
+    """`table` has one row an image, ordered by image_id; `pixels` is (n, size, size) uint8 in the same order."""
+
+    table: pd.DataFrame
+    pixels: np.ndarray
+    transform: Transform
+
+    def role(self, role: str) -> Examples:
+        chosen = (self.table["role"] == role).to_numpy()
+        return Examples(self.table[chosen].reset_index(drop=True), self.pixels[chosen], self.transform)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(n,) float64: 1 fracture, 0 no fracture."""
+        return self.table["label"].to_numpy(np.float64)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many fractures, how many without."""
+        positives = int(self.labels.sum())
+        return positives, len(self.table) - positives
+
+    @property
+    def sha256(self) -> str:
+        """A hash of everything training can see: ids, roles, labels, pixels, transform."""
+        digest = hashlib.sha256(json.dumps([self.transform.size, self.transform.golden()]).encode())
+        for column in ("image_id", "patient_id", "role", "label"):
+            digest.update("\n".join(map(str, self.table[column])).encode())
+        digest.update(np.ascontiguousarray(self.pixels).tobytes())
+        return digest.hexdigest()
+
+    def require_both(self, role: str, step: str) -> None:
+        """Both kinds of image, or nothing can be learned or measured.
+
+        Raises:
+            DataError: this role has no fracture, or nothing but fractures.
+        """
+        positives, negatives = self.counts
+        if positives == 0 or negatives == 0:
+            raise DataError(
+                f"{step}: role {role} has {positives} images with and {negatives} without a fracture, at least one of "
+                "each is needed; take in more labelled patients (`intake`), or review split.shares"
+            )
+
+
+def load(accepted: Path, prepared: Path, *, roles: tuple[str, ...]) -> Examples:
+    """Read the accepted, labelled rows of `roles` and their pixels; no other row's label is looked at.
+
+    Args:
+        accepted: accepted.parquet.
+        prepared: folder of .npz files, one a shard: image_id (n,), pixels (n, size, size) uint8, transform.
+
+    Raises:
+        DataError: an image has no prepared pixels, shards disagree on the transform, or nothing is left.
+    """
+    table = pd.read_parquet(accepted, filters=[("role", "in", list(roles))])
+    table = table[table["accepted"] & table["label"].notna()]
+    table = table.sort_values("image_id").reset_index(drop=True)
+    if table.empty:
+        raise DataError(f"{accepted}: no accepted, labelled image in role {', '.join(roles)}; run `intake`, `validate`")
+    wanted = {image_id: row for row, image_id in enumerate(table["image_id"])}
+    pixels: np.ndarray | None = None
+    transforms: set[str] = set()
+    found = 0
+    for shard in sorted(prepared.glob("*.npz")):
+        with np.load(shard, allow_pickle=False) as arrays:
+            rows = [(n, wanted[i]) for n, i in enumerate(arrays["image_id"].tolist()) if i in wanted]
+            if not rows:
+                continue
+            transforms.add(str(arrays["transform"]))
+            squares = arrays["pixels"]
+        if pixels is None:
+            pixels = np.zeros((len(table), *squares.shape[1:]), np.uint8)
+        if len(transforms) > 1:
+            raise DataError(f"{prepared}: {len(transforms)} different transforms; run `prepare`")
+        for source, target in rows:
+            pixels[target] = squares[source]
+        found += len(rows)
+    if pixels is None or found != len(table):
+        raise DataError(f"{prepared}: expected pixels of {len(table)} images, found {found}; run `prepare`")
+    return Examples(table, pixels, Transform(**json.loads(transforms.pop())))

@@ -1,0 +1,100 @@
+"""Why did it say so: Grad-CAM and SmoothGrad for a Keras model, and the pointing game that judges any heat map.
+
+The released graph carries its class-activation map. For the pooling-and-linear head of this platform that map and
+Grad-CAM are the same thing; Grad-CAM is here to prove it, SmoothGrad to look at single cases at pixel resolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from components.model import network, runtime
+from components.radiograph.labels import Box
+
+
+def grad_cam(model: Any, square: np.ndarray) -> np.ndarray:
+    """Where the last feature map speaks for a fracture.
+
+    Args:
+        model: from `network.build` or `network.load`.
+        square: (size, size) uint8.
+
+    Returns:
+        (h, w) float32 in 0..1 at the feature map's resolution, largest value 1; zero when nothing speaks for one.
+
+    Source: Selvaraju et al. 2017, "Grad-CAM".
+    """
+    import tensorflow as tf
+
+    keras = runtime.keras()
+    inner = keras.Model(model.input, model.get_layer(network.EMBEDDING).input)
+    features = tf.convert_to_tensor(inner(_batch(square), training=False))
+    with tf.GradientTape() as tape:
+        tape.watch(features)
+        logit = model.get_layer(network.LOGIT)(model.get_layer(network.EMBEDDING)(features))
+    gradient = tape.gradient(logit, features)
+    channels = tf.reduce_mean(gradient, axis=(1, 2), keepdims=True)
+    return _unit(np.maximum(tf.reduce_sum(channels * features, axis=-1).numpy()[0], 0))
+
+
+def smooth_grad(model: Any, square: np.ndarray, *, samples: int = 16, noise: float = 0.1, seed: int = 0) -> np.ndarray:
+    """Which pixels the logit is sensitive to, averaged over noisy copies of the image.
+
+    Args:
+        model: from `network.build` or `network.load`.
+        square: (size, size) uint8.
+        samples: noisy copies.
+        noise: their standard deviation, as a share of the image's own range.
+
+    Returns:
+        (size, size) float32 in 0..1: mean absolute gradient, largest value 1.
+
+    Source: Smilkov et al. 2017, "SmoothGrad".
+    """
+    import tensorflow as tf
+
+    random = np.random.default_rng(seed)
+    sigma = noise * (float(square.max()) - float(square.min()))
+    total = np.zeros(square.shape, np.float64)
+    for _ in range(samples):
+        image = tf.convert_to_tensor(_batch(square + sigma * random.standard_normal(square.shape)))
+        with tf.GradientTape() as tape:
+            tape.watch(image)
+            logit = model(image, training=False)
+        total += np.abs(tape.gradient(logit, image).numpy()[0, :, :, 0])
+    return _unit(total)
+
+
+def pointing_game(heat_map: np.ndarray, boxes: Iterable[Box], *, tolerance: float = 0.0) -> bool:
+    """Does the heat map's highest point lie on a marked fracture?
+
+    Args:
+        heat_map: (rows, columns), in the pixels the boxes are given in.
+        boxes: at least one.
+        tolerance: pixels around a box that still count.
+
+    Returns:
+        False for a flat map as well: it points nowhere.
+
+    Source: Zhang et al. 2018, "Top-down neural attention by excitation backprop", section 4.1.
+    """
+    if float(heat_map.max()) <= float(heat_map.min()):
+        return False
+    row, column = np.unravel_index(int(np.argmax(heat_map)), heat_map.shape)
+    return any(
+        box.x - tolerance <= column + 0.5 <= box.x + box.width + tolerance
+        and box.y - tolerance <= row + 0.5 <= box.y + box.height + tolerance
+        for box in boxes
+    )
+
+
+def _batch(square: np.ndarray) -> np.ndarray:
+    return np.asarray(square, np.float32)[None, :, :, None]
+
+
+def _unit(values: np.ndarray) -> np.ndarray:
+    highest = float(values.max())
+    return (values / highest if highest > 0 else np.zeros_like(values)).astype(np.float32)

@@ -1,0 +1,91 @@
+"""Step: make the release bundle: one LiteRT graph with calibration and heat map inside, and a manifest of hashes."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pandas as pd
+
+from components.dataset.store import atomic_folder
+from components.errors import DataError
+from components.model import card, examples, network
+from components.model.calibrate import Calibrated
+from components.model.conversion import CHECKED, convert, parity
+from components.model.examples import Examples
+from components.model.train import IMAGES, MODEL, Training
+from components.params import Export
+from components.radiograph.labels import FRACTURE, NO_FRACTURE
+from components.radiograph.quality import FEATURES
+from components.serving import bundle as parts
+from components.serving.bundle import Graph, Manifest, Outputs
+
+
+def export(
+    *, accepted: Path, features: Path, prepared: Path, trained: Path, calibration: Path, bundle: Path, params: Export
+) -> None:
+    """Write the folder `bundle`. Equal inputs give equal bytes.
+
+    Raises:
+        DataError: an input is missing or does not fit the others, or the converted graph's probability differs
+            from the trained network's by more than `params.parity` on any checked image.
+    """
+    data = examples.load(accepted, prepared, roles=("tune", "calibrate"))
+    training, curve = Training.read(trained), Calibrated.read(calibration)
+    model = network.load(trained / MODEL)
+    if (found := network.weights_sha256(model)) != training.weights_sha256:
+        raise DataError(f"{trained}: weights are {found}, training.json says {training.weights_sha256}; run `train`")
+    content = convert(model, curve, params.variant)
+    graph = Graph(content, training.size, where=bundle / parts.MODEL)
+    outputs = [graph.run(square) for square in data.pixels]
+    gap = parity(model, curve, data, outputs)
+    if not gap <= params.parity:
+        raise DataError(
+            f"export: the LiteRT graph and the trained network differ by up to {gap:.2g} in probability on "
+            f"{min(CHECKED, len(outputs))} images, export.parity allows {params.parity}; use variant float32"
+        )
+    images = pd.read_parquet(trained / IMAGES)
+    with atomic_folder(bundle) as folder:
+        (folder / parts.MODEL).write_bytes(content)
+        reference(data, features, outputs).to_parquet(folder / parts.REFERENCE, index=False)
+        images.to_parquet(folder / parts.TRAINING_IMAGES, index=False)
+        (folder / parts.CARD).write_text(card.render(training, curve, data, images, params.variant, gap), "utf-8")
+        made = manifest(data, training, curve, params.variant, len(images), accepted, folder)
+        (folder / parts.MANIFEST).write_bytes(made.encode())
+
+
+def reference(data: Examples, features: Path, outputs: list[Outputs]) -> pd.DataFrame:
+    """What unseen images of the training sites look like: quality, probability and embedding of tune + calibrate."""
+    files = sorted(features.glob("*.parquet"))
+    columns = ["image_id", *FEATURES]
+    quality = pd.concat([pd.read_parquet(file, columns=columns) for file in files]) if files else None
+    if quality is None or not set(data.table["image_id"]) <= set(quality["image_id"]):
+        raise DataError(f"{features}: quality features of some images of tune and calibrate are missing; run `inspect`")
+    table = data.table[["image_id", "site", "view", "body_region"]].merge(quality, on="image_id", how="left")
+    table["probability"] = [output.probability for output in outputs]
+    table["embedding"] = [output.embedding for output in outputs]
+    return table
+
+
+def manifest(
+    data: Examples, training: Training, curve: Calibrated, variant: str, images: int, accepted: Path, folder: Path
+) -> Manifest:
+    """The manifest of the parts that stand in `folder`."""
+    return Manifest(
+        format=1,
+        model=parts.Model(
+            backbone=training.backbone,
+            size=training.size,
+            variant=variant,
+            weights_sha256=training.weights_sha256,
+            pretrained=training.pretrained,
+            seed=training.seed,
+        ),
+        transform=data.transform,
+        golden=data.transform.golden(),
+        calibration=parts.Calibration(**curve.model_dump(exclude={"thresholds"})),
+        thresholds=curve.thresholds,
+        vocabulary=(FRACTURE, NO_FRACTURE, "review"),
+        data=parts.Data(training_images=images, accepted_sha256=hashlib.sha256(accepted.read_bytes()).hexdigest()),
+        parts={name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in parts.PARTS},
+    )

@@ -1,0 +1,161 @@
+"""The networks: a backbone, global average pooling, one linear unit. Keras 3, no custom layer, any backend.
+
+Pooling and a linear head are chosen so that the evidence can be read off the graph: the class-activation map
+(feature map x head weights) is Grad-CAM, exactly, and costs one small product (see export).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.errors import ConfigError, DataError, Unavailable
+from components.model import runtime
+from components.model.backbones import BACKBONE, BUILDERS, PUBLISHED, Published
+from components.serving.bundle import Pretrained
+
+EMBEDDING = "embedding"
+LOGIT = "logit"
+
+
+def pretrained(backbone: str, weights: str) -> tuple[Path, Pretrained] | None:
+    """Find the file that `train.weights` means, and where it came from.
+
+    Args:
+        weights: `none`; `imagenet` (downloaded once by Keras into its own cache); or a path to an .h5 file with
+            the backbone's weights, relative to the working directory, `~` allowed.
+
+    Returns:
+        The file and its provenance, or None for random weights.
+
+    Raises:
+        ConfigError: no such file, or the backbone has no published weights.
+        Unavailable: the download failed.
+    """
+    if weights == "none":
+        return None
+    if weights == "imagenet":
+        if backbone not in PUBLISHED:
+            raise ConfigError(f"train.weights: {backbone} has no ImageNet weights; use `none` or a local file")
+        path, source, licence = _download(PUBLISHED[backbone]), PUBLISHED[backbone].url, PUBLISHED[backbone].licence
+    else:
+        path = Path(weights).expanduser()
+        source, licence = "local file", "unknown: stated by whoever provided the file"
+        if not path.is_file() or path.suffix != ".h5":
+            raise ConfigError(f"train.weights: expected `imagenet`, `none` or an existing .h5 file, found {weights}")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return path, Pretrained(name=path.name, source=source, licence=licence, sha256=digest)
+
+
+def _download(published: Published) -> Path:
+    keras = runtime.keras()
+    # Keras raises a bare Exception for every network failure and knows no other kind.
+    try:
+        return Path(keras.utils.get_file(origin=published.url, cache_subdir="models"))
+    except Exception as error:
+        raise Unavailable(
+            f"{published.url} cannot be downloaded ({' '.join(str(error).split())[:200]}); retry, or set train.weights "
+            "to the path of a local copy, or to `none`"
+        ) from error
+
+
+def build(backbone: str, size: int, weights: Path | None, dropout: float) -> Any:
+    """A classifier of one logit, positive for a fracture.
+
+    Args:
+        backbone: a name `params.Train` accepts.
+        size: side of the input square, pixels.
+        weights: .h5 file for the backbone; None for random weights. With given weights, batch normalisation keeps
+            its statistics (small batches of one hospital are a poor estimate, and folded weights have none).
+        dropout: share of the embedding dropped in training.
+
+    Returns:
+        keras.Model, (batch, size, size, 1) 0..255 -> (batch, 1) logits. Its layers `backbone`, `embedding` and
+        `logit` are what training, export and explanation hold on to.
+
+    Raises:
+        ConfigError: the weights are not this backbone's.
+    """
+    keras = runtime.keras()
+    # Layer names count up per process: without this a second model would be saved under other names.
+    keras.backend.clear_session()
+    inputs = keras.Input((size, size, 1), name="image")
+    body, scaled = BUILDERS[backbone](size, inputs)
+    body.name = BACKBONE
+    if weights is not None:
+        _fill(body, backbone, weights)
+    features = body(scaled, training=False) if weights is not None else body(scaled)
+    embedding = keras.layers.GlobalAveragePooling2D(name=EMBEDDING)(features)
+    kept = keras.layers.Dropout(dropout, name="dropout")(embedding)
+    return keras.Model(inputs, keras.layers.Dense(1, name=LOGIT)(kept), name="fracture")
+
+
+def _fill(body: Any, backbone: str, weights: Path) -> None:
+    """Load every weight of `body`, or refuse: Keras only warns about those it leaves random."""
+    body.set_weights([np.full_like(weight, np.nan) for weight in body.get_weights()])
+    try:
+        with warnings.catch_warnings(action="ignore"):  # files of older Keras versions lack groups of weightless layers
+            body.load_weights(weights)
+    except (ValueError, KeyError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"train.weights: {weights.name} does not fit {backbone}: {reason}") from None
+    missing = sum(int(np.isnan(weight).any()) for weight in body.get_weights())
+    if missing:
+        raise ConfigError(f"train.weights: {weights.name} lacks {missing} of the weights of {backbone}")
+
+
+def weights_sha256(model: Any) -> str:
+    """The identity of a trained model: a hash of its weights in their order, whatever file they are stored in."""
+    digest = hashlib.sha256()
+    for weight in model.get_weights():
+        digest.update(f"{weight.dtype.str}{weight.shape}".encode())
+        digest.update(np.ascontiguousarray(weight).tobytes())
+    return digest.hexdigest()
+
+
+def logits(model: Any, pixels: np.ndarray, *, batch_size: int = 32) -> np.ndarray:
+    """(n, size, size) uint8 -> (n,) float64 logits."""
+    parts = [
+        np.asarray(model.predict_on_batch(pixels[i : i + batch_size, :, :, None].astype(np.float32)))[:, 0]
+        for i in range(0, len(pixels), batch_size)
+    ]
+    return np.concatenate(parts).astype(np.float64) if parts else np.zeros(0)
+
+
+def save(model: Any, path: Path) -> None:
+    """Write `path` (.keras); equal models give equal bytes: Keras's time stamps and memory addresses are taken out."""
+    model.save(path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in sorted(archive.namelist())}
+    metadata = json.loads(members["metadata.json"])
+    metadata["date_saved"] = ""
+    members["metadata.json"] = json.dumps(metadata, sort_keys=True).encode()
+    numbers: dict[bytes, bytes] = {}
+    members["config.json"] = re.sub(
+        rb'(?<="shared_object_id": )\d+',
+        lambda match: numbers.setdefault(match[0], str(len(numbers)).encode()),
+        members["config.json"],
+    )
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content)
+
+
+def load(path: Path) -> Any:
+    """Read a model that `save` wrote; nothing in the file is executed.
+
+    Raises:
+        DataError: missing, damaged, or not a Keras model.
+    """
+    keras = runtime.keras()
+    try:
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+    except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: not a readable model ({' '.join(str(error).split())[:200]}); run `train`") from None

@@ -1,0 +1,114 @@
+"""manifest.json of a release bundle: what is in it, where it came from, and the hash of every part."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from components.errors import BundleCorrupt
+from components.radiograph.pixels import Transform
+
+FORMAT = 1
+MODEL = "model.tflite"
+REFERENCE = "reference.parquet"
+TRAINING_IMAGES = "training_images.parquet"
+CARD = "model_card.md"
+PARTS = (MODEL, REFERENCE, TRAINING_IMAGES, CARD)
+MANIFEST = "manifest.json"
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Pretrained(_Part):
+    """Where the weights that training started from came from, and who says what may be done with them."""
+
+    name: str
+    source: str
+    licence: str
+    sha256: Sha256
+
+
+class Model(_Part):
+    backbone: str
+    size: int = Field(gt=0, description="side of the input square, pixels")
+    variant: str = Field(description="number format of the stored weights: float32 or float16")
+    weights_sha256: Sha256 = Field(description="hash of the trained weights in their order, before conversion")
+    pretrained: Pretrained | None = Field(description="None: trained from random weights")
+    seed: int
+
+
+class Calibration(_Part):
+    """Platt: probability = sigmoid(slope * logit + intercept); it is inside the graph, this is its record."""
+
+    slope: float
+    intercept: float
+    source_role: Literal["calibrate"]
+    n: int = Field(gt=0)
+
+
+class Threshold(_Part):
+    threshold: Probability = Field(description="on the calibrated probability")
+    source_role: Literal["tune"]
+
+
+class Thresholds(_Part):
+    high_sensitivity: Threshold
+    high_specificity: Threshold
+
+
+class Data(_Part):
+    training_images: int = Field(ge=0)
+    accepted_sha256: Sha256
+
+
+class Manifest(_Part):
+    format: Literal[1]
+    model: Model
+    transform: Transform
+    golden: Sha256 = Field(description="what Transform.golden() gave where the model was trained")
+    calibration: Calibration
+    thresholds: Thresholds
+    vocabulary: tuple[str, ...] = Field(description="the calls this bundle can make")
+    data: Data
+    parts: dict[str, Sha256]
+
+    def encode(self) -> bytes:
+        """The one byte string that stands for this manifest; its SHA-256 is the bundle's hash."""
+        body = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return body.encode() + b"\n"
+
+    @classmethod
+    def decode(cls, raw: bytes, *, where: str) -> Manifest:
+        """Read the bytes of a manifest.
+
+        Raises:
+            BundleCorrupt: not JSON, of another format, incomplete, or not byte for byte what `encode` writes.
+        """
+        try:
+            body = json.loads(raw)
+        except ValueError:
+            raise BundleCorrupt(f"{where}: not JSON; fetch the bundle again") from None
+        if not isinstance(body, dict) or body.get("format") != FORMAT:
+            found = body.get("format") if isinstance(body, dict) else type(body).__name__
+            raise BundleCorrupt(
+                f"{where}: expected bundle format {FORMAT}, found {found!r}; use the version that made it"
+            )
+        try:
+            manifest = cls.model_validate(body)
+        except ValidationError as error:
+            problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or '(top)'}: {e['msg']}" for e in error.errors())
+            raise BundleCorrupt(f"{where}: {problems}") from None
+        if manifest.encode() != raw:
+            raise BundleCorrupt(f"{where}: not canonical, or with keys this version does not know")
+        if set(manifest.parts) != set(PARTS):
+            raise BundleCorrupt(f"{where}: expected parts {sorted(PARTS)}, found {sorted(manifest.parts)}")
+        if manifest.transform.size != manifest.model.size:
+            raise BundleCorrupt(f"{where}: transform size {manifest.transform.size}, model size {manifest.model.size}")
+        return manifest
