@@ -33,6 +33,8 @@ class Settings(BaseSettings):
     s3_checksums: str = Field(default="when_supported", description="`when_required` for older S3-compatible stores")
     mlflow_tracking_uri: str | None = Field(default=None, description="default: SQLite in <state>")
     mlflow_password: SecretStr | None = Field(default=None, description="basic-auth password of `user`")
+    reviewers: str = Field(default="reviewer", description="users of the registry's server who may approve, by comma")
+    services: str = Field(default="osteoflow", description="its accounts that flows use, by comma")
     database_url: str | None = Field(default=None, description="prediction log; default: SQLite in <state>")
 
     host: str = "127.0.0.1"

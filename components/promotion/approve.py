@@ -172,6 +172,12 @@ def reconcile(*, ledger: Ledger, registry: Registry, name: str) -> str | None:
     return f"{name}: the alias champion was on version {found or 'none'}, the ledger names version {wanted}; moved back"
 
 
+def has_passed(ledger: Ledger, name: str, version: int) -> bool:
+    """Whether the gate's last word about this version is a pass."""
+    verdicts = [v for e in ledger.entries("decision") if (v := _verdict(e)) and (v.name, v.version) == (name, version)]
+    return bool(verdicts) and verdicts[-1].verdict == "passed"
+
+
 def _hash_of(registry: Registry, version: Version) -> str:
     with tempfile.TemporaryDirectory() as folder:
         return manifest_hash(registry.download_bundle(version.name, version.version, Path(folder) / "bundle"))

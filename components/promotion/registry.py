@@ -46,6 +46,7 @@ class Version(BaseModel):
     git_commit: str | None
     data_sha256: str | None
     build_key: str | None
+    rationale: str | None
     aliases: tuple[str, ...]
     metrics: dict[str, float]
     description: str
@@ -204,6 +205,7 @@ class Registry:
             git_commit=tags.get(f"{PREFIX}git_commit"),
             data_sha256=tags.get(f"{PREFIX}data_sha256"),
             build_key=tags.get(f"{PREFIX}build_key"),
+            rationale=tags.get(RATIONALE),
             aliases=tuple(sorted(alias for alias, number in carried.items() if str(number) == str(found.version))),
             metrics=dict(client.get_run(found.run_id).data.metrics),
             description=found.description or "",

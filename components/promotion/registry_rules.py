@@ -1,0 +1,125 @@
+"""Noun: who may do what to a registered version, as the registry's server asks it. No web framework in here.
+
+Every rule takes the request's protobuf message and the authenticated user; it returns when the request may go on
+and raises PromotionRefused, with the reason a person reads in the UI, when it may not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from components.errors import PromotionRefused
+from components.promotion.approve import approve, has_passed
+from components.promotion.ledger import Ledger, SigningKey
+from components.promotion.registry import CHAMPION, PREFIX, RATIONALE, Registry
+
+Rule = Callable[[Any, str], None]
+
+
+class Rules:
+    """The registry's house rules.
+
+    Args:
+        ledger: what was decided.
+        registry: the store behind the server, addressed directly.
+        key_dir: where reviewers' signing keys are.
+        reviewers: users who may approve.
+        services: accounts of the flows, which write `osteoflow.*` tags and descriptions.
+    """
+
+    def __init__(
+        self, *, ledger: Ledger, registry: Registry, key_dir: Path, reviewers: frozenset[str], services: frozenset[str]
+    ) -> None:
+        self.ledger = ledger
+        self.registry = registry
+        self.key_dir = key_dir
+        self.reviewers = reviewers
+        self.services = services
+
+    def by_request(self) -> dict[str, Rule]:
+        """The rule of each guarded request, by the name of its protobuf message."""
+        return {
+            "SetRegisteredModelAlias": self.set_alias,
+            "DeleteRegisteredModelAlias": self.delete_alias,
+            "CreateModelVersion": self.create_version,
+            "SetModelVersionTag": self.edit_tag,
+            "DeleteModelVersionTag": self.edit_tag,
+            "UpdateModelVersion": self.describe,
+            "TransitionModelVersionStage": self.never(
+                "stages are not used here; a version serves by its alias champion"
+            ),
+            "DeleteModelVersion": self.never("versions are evidence of what was judged and stay"),
+            "DeleteRegisteredModel": self.never("a model's versions are evidence of what was judged and stay"),
+            "RenameRegisteredModel": self.never("the ledger knows the model by its name"),
+        }
+
+    def set_alias(self, message: Any, user: str) -> None:
+        """Giving a version the alias champion is approving it: checked, signed in the user's name, then let through."""
+        if message.alias.strip().lower() != CHAMPION:
+            return
+        what = f"{message.name} version {message.version}"
+        if message.alias != CHAMPION:
+            raise PromotionRefused(f"{what}: the alias is written {CHAMPION!r}")
+        present = self.ledger.champion(message.name)
+        if present is not None and str(present.body["version"]) == message.version:
+            return  # the alias comes back to where the ledger says it belongs
+        if user not in self.reviewers:
+            raise PromotionRefused(f"{what}: {user!r} is no reviewer; only reviewers make a version {CHAMPION}")
+        version = self.registry.version(message.name, int(message.version))
+        if not (version.rationale or "").strip():
+            raise PromotionRefused(f"{what}: add the tag {RATIONALE!r} with your reason first, then the alias again")
+        approve(
+            ledger=self.ledger,
+            registry=self.registry,
+            name=message.name,
+            version=version.version,
+            approver=user,
+            rationale=version.rationale or "",
+            key=SigningKey.open(self.key_dir, user),
+        )
+
+    def delete_alias(self, message: Any, user: str) -> None:
+        """The alias champion leaves a version only when the ledger names no champion, or by moving."""
+        if message.alias.strip().lower() == CHAMPION and self.ledger.champion(message.name) is not None:
+            raise PromotionRefused(
+                f"{message.name}: the alias {CHAMPION} follows the ledger; to take a version out of use run "
+                "`osteoflow rollback`, or approve another version"
+            )
+
+    def create_version(self, message: Any, user: str) -> None:
+        """A new version tells the truth about its proposer; a copy ("Promote model") needs an original that passed."""
+        if message.source.startswith("models:/"):
+            name, _, version = message.source.removeprefix("models:/").rpartition("/")
+            if not name or not version.isdigit() or not has_passed(self.ledger, name, int(version)):
+                raise PromotionRefused(f"{message.source}: only a version that passed its gate can be copied")
+        for tag in message.tags:
+            if tag.key == RATIONALE:
+                raise PromotionRefused(f"{message.name}: a reviewer gives the {RATIONALE} after the gate")
+            if user not in self.services:
+                if tag.key == f"{PREFIX}proposer" and tag.value != user:
+                    raise PromotionRefused(f"{message.name}: {user!r} cannot propose in the name of {tag.value!r}")
+                if tag.key == f"{PREFIX}verdict":
+                    raise PromotionRefused(f"{message.name}: the gate gives the verdict")
+
+    def edit_tag(self, message: Any, user: str) -> None:
+        """Our own tags belong to the flows, the rationale to reviewers, every other tag to everyone."""
+        key = message.key.strip().lower()
+        if key.startswith(PREFIX) and user not in self.services:
+            raise PromotionRefused(f"{message.name}: tags that begin with {PREFIX} are written by the pipeline alone")
+        if key == RATIONALE and user not in self.reviewers:
+            raise PromotionRefused(f"{message.name}: {user!r} is no reviewer; the {RATIONALE} is a reviewer's")
+
+    def describe(self, message: Any, user: str) -> None:
+        """The description is what a reviewer decides on."""
+        if user not in self.services:
+            raise PromotionRefused(f"{message.name}: the description holds the decision record; the pipeline writes it")
+
+    def never(self, reason: str) -> Rule:
+        """A rule that refuses everyone."""
+
+        def refuse(message: Any, user: str) -> None:
+            raise PromotionRefused(f"{message.name}: {reason}")
+
+        return refuse
