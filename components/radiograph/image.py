@@ -1,0 +1,68 @@
+"""An X-ray image: pixels as a person would look at them, and what is known about them under pseudonyms."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+VIEWS = ("frontal", "lateral", "oblique", "unknown")
+
+
+class ImageMeta(BaseModel):
+    """What is known about one image. Identities are keyed pseudonyms; None and "unknown" mean not stated.
+
+    Attributes:
+        grouping: "patient" where the source names patients, "weak" where neighbouring images stand in for one.
+        hour: hour of day of the acquisition, 0 to 23; kept when dates are shifted.
+        study_day: ISO date, shifted by a constant per patient.
+        photometric: as it came; `Radiograph.pixels` are always MONOCHROME2.
+        pixel_spacing_mm: distance of pixel centres at the detector, mm.
+        hardware: metal in the image; None where nobody said.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image_id: str = Field(min_length=1)
+    patient_id: str = Field(min_length=1)
+    study_id: str = Field(min_length=1)
+    source: str
+    grouping: Literal["patient", "weak"]
+    site: str
+    device: str
+    view: str
+    body_region: str
+    laterality: str | None = None
+    sex: Literal["F", "M", "O"] | None = None
+    age_years: int | None = Field(default=None, ge=0, le=130)
+    hour: int | None = Field(default=None, ge=0, le=23)
+    study_day: str | None = None
+    photometric: str
+    bits_stored: int = Field(ge=1, le=16)
+    rows: int = Field(gt=0)
+    columns: int = Field(gt=0)
+    exposure_index: float | None = None
+    target_exposure_index: float | None = None
+    pixel_spacing_mm: float | None = None
+    hardware: bool | None = None
+
+
+@dataclass(frozen=True)
+class Radiograph:
+    """A de-identified radiograph.
+
+    Attributes:
+        pixels: (rows, columns) uint8 or uint16, after the modality LUT, MONOCHROME2 (bone is bright).
+    """
+
+    meta: ImageMeta
+    pixels: np.ndarray
+
+    @property
+    def sha256(self) -> str:
+        """Identity of the picture itself: hex SHA-256 over shape, type and pixels."""
+        head = f"{self.pixels.shape}{self.pixels.dtype.str}".encode()
+        return hashlib.sha256(head + np.ascontiguousarray(self.pixels).tobytes()).hexdigest()
