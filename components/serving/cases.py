@@ -1,12 +1,15 @@
-"""What the service writes down about a case: predictions, reads, and what the readers agreed on. Pseudonyms only."""
+"""What the service writes down about a case: predictions, reads, and when readers agree. Pseudonyms only."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from components.radiograph.labels import UNKNOWN
 from components.serving.bundle import Call
 
 
@@ -76,6 +79,54 @@ class Truth(_Record):
     batch: str
 
 
+@dataclass(frozen=True)
+class Agreement:
+    """Where the readers of one image stand.
+
+    Attributes:
+        label: what they agreed on, None while it is open.
+        reads: the reads that label rests on, oldest first.
+        disagree: definite labels contradict each other and no adjudicator has decided.
+        closed: nobody is waited for: a label stands, an adjudicator has read, or `readers` people could not tell.
+    """
+
+    label: str | None
+    reads: tuple[Correction, ...]
+    disagree: bool
+    closed: bool
+
+
+def agreement(reads: Iterable[Correction], readers: int) -> Agreement:
+    """Apply the reading protocol to the reads of one image.
+
+    The latest read of a person counts. `readers` people who agree settle a case; if definite labels contradict each
+    other, a person who had no part in the disagreement decides as adjudicator. "unknown" settles nothing.
+    """
+    ordered = sorted(reads, key=lambda read: (read.time, read.id))
+    latest = {_person(read): read for read in ordered}
+    ordinary = {_person(read) for read in ordered if not read.adjudicator}
+    definite = [read for read in latest.values() if read.label != UNKNOWN]
+    judges = [read for read in latest.values() if read.adjudicator and _person(read) not in ordinary]
+    labels = {read.label for read in definite}
+    judged = {read.label for read in judges if read.label != UNKNOWN}
+    label: str | None = None
+    if len(labels) == 1 and len(definite) >= readers:
+        label = next(iter(labels))
+    elif len(labels) > 1 and len(judged) == 1:
+        label = next(iter(judged))
+    return Agreement(
+        label=label,
+        reads=tuple(sorted((read for read in definite if read.label == label), key=lambda read: (read.time, read.id))),
+        disagree=len(labels) > 1 and label is None,
+        closed=label is not None or bool(judges) or len(latest) - len(definite) >= readers,
+    )
+
+
+def _person(read: Correction) -> str:
+    """`Reader-1 ` and `reader-1` are one person."""
+    return " ".join(read.reader.split()).casefold()
+
+
 class Case(_Record):
     """A prediction with every read of its image, oldest first, whichever bundle they were shown."""
 
@@ -83,5 +134,16 @@ class Case(_Record):
     reads: tuple[Correction, ...]
 
     def withheld(self, readers: int) -> bool:
-        """Whether the AI output is still hidden: an audit case that fewer than `readers` people have read blind."""
-        return self.prediction.audit and len({read.reader for read in self.reads if read.blinded}) < readers
+        """Whether the AI output is still hidden: an audit case whose blind reads have not come to an end."""
+        return self.prediction.audit and not agreement((r for r in self.reads if r.blinded), readers).closed
+
+
+def confidence(probability: float) -> str:
+    """A calibrated probability in words: among images with this score, how many show a fracture."""
+    if probability < 0.01:
+        return "fewer than 1 in 100 such images show a fracture"
+    if probability > 0.99:
+        return "more than 99 in 100 such images show a fracture"
+    if 0.1 <= probability <= 0.9:
+        return f"about {round(probability * 10)} in 10 such images show a fracture"
+    return f"about {round(probability * 100)} in 100 such images show a fracture"

@@ -20,9 +20,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from components.errors import ConfigError, DataError, Unavailable
-from components.serving.cases import Case, Correction, LoggedPrediction, Truth
+from components.serving.cases import Agreement, Case, Correction, LoggedPrediction, Truth, agreement
 
-__all__ = ["Case", "Correction", "LoggedPrediction", "PredictionLog", "Truth"]
+__all__ = ["Agreement", "Case", "Correction", "LoggedPrediction", "PredictionLog", "Truth", "agreement"]
 
 SCHEMA_VERSION = 1
 BUSY_SECONDS = 15
@@ -231,6 +231,14 @@ class PredictionLog:
             for id in correction_ids:
                 connection.execute(marked.where(_CORRECTIONS.c.id == id))
 
+    def truths(self, image_ids: list[str] | None = None) -> dict[str, Truth]:
+        """What readers settled, by image_id."""
+        query = sql.select(_TRUTHS)
+        if image_ids is not None:
+            query = query.where(_TRUTHS.c.image_id.in_(image_ids))
+        with self._transaction() as connection:
+            return {row.image_id: Truth.model_validate(row) for row in connection.execute(query)}
+
     def frame(self, since: datetime | None = None) -> pd.DataFrame:
         """Predictions as monitoring reads them, oldest first.
 
@@ -240,8 +248,7 @@ class PredictionLog:
             `label` (1.0 fracture, 0.0 no fracture, NaN open) and `ai_visible` (True, False, or None while open).
         """
         rows = [p.model_dump() for p in reversed(self.predictions(since))]
-        with self._transaction() as connection:
-            truths = {row.image_id: row for row in connection.execute(sql.select(_TRUTHS))}
+        truths = self.truths()
         for row in rows:
             truth = truths.get(row["image_id"])
             row.update(row.pop("quality"))

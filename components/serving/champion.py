@@ -1,0 +1,110 @@
+"""Which bundle serves: the one the ledger names and a signed approval covers. The service follows the ledger alone."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.errors import BundleCorrupt, LedgerCorrupt
+from components.promotion.ledger import Entry, Ledger
+from components.serving.bundle import Bundle
+
+log = logging.getLogger("osteoflow.serving")
+
+
+@dataclass(frozen=True)
+class Serving:
+    """The champion in memory: its bundle, and the ledger entries that put it there."""
+
+    bundle: Bundle
+    version: str
+    entry: Entry
+    approval: Entry
+
+
+@dataclass(frozen=True)
+class Off:
+    """No AI output: a stable code for machines and a sentence for people."""
+
+    reason: str
+    sentence: str
+
+
+class Champion:
+    """Follows `ledger`; opens the bundle it names from `bundles`/<bundle hash>."""
+
+    def __init__(self, *, ledger: Path, bundles: Path, name: str) -> None:
+        self._ledger = Ledger(ledger)
+        self._bundles = bundles
+        self._name = name
+        self._lock = threading.Lock()
+        self._known: tuple[object, Serving | Off] | None = None
+
+    @property
+    def ledger(self) -> Ledger:
+        return self._ledger
+
+    def current(self) -> Serving | Off:
+        """What serves at this moment; the ledger is read again whenever its file has changed."""
+        with self._lock:
+            mark = self._mark()
+            if self._known is not None and self._known[0] == mark:
+                return self._known[1]
+            found = self._read()
+            # A bundle that is missing may arrive without the ledger moving: look again next time.
+            self._known = None if isinstance(found, Off) and found.reason == "bundle" else (mark, found)
+            return found
+
+    def _mark(self) -> object:
+        try:
+            state = self._ledger.path.stat()
+        except OSError:
+            return None
+        return (state.st_ino, state.st_size, state.st_mtime_ns)
+
+    def _read(self) -> Serving | Off:
+        try:
+            entries = self._ledger.entries()
+            entry = self._ledger.champion(self._name)
+        except LedgerCorrupt as error:
+            log.error("%s", error)
+            return Off("ledger", "The record of approvals is damaged, so no model may answer; run `osteoflow audit`.")
+        stops = [e for e in entries if e.kind == "stop"]
+        if stops and (entry is None or stops[-1].seq > entry.seq):
+            why = str(stops[-1].body.get("reason") or "no reason was given")
+            return Off("stopped", f"AI output was switched off: {why}. Cases can still be read.")
+        if entry is None:
+            return Off(
+                "no_champion", "No model is approved; a reviewer approves one with `osteoflow approve` or in MLflow."
+            )
+        wanted = str(entry.body.get("bundle_hash"))
+        approval = next((e for e in reversed(entries) if _covers(e, entry)), None)
+        if approval is None:
+            return Off("unsigned", "The model in line to serve has no signed approval; approve it first.")
+        return self._open(entry, approval, wanted)
+
+    def _open(self, entry: Entry, approval: Entry, wanted: str) -> Serving | Off:
+        version = str(entry.body.get("version"))
+        known = self._known[1] if self._known else None
+        if isinstance(known, Serving) and known.bundle.hash == wanted:
+            return Serving(known.bundle, version, entry, approval)
+        try:
+            bundle = Bundle.open(self._bundles / wanted, expected_hash=wanted)
+        except BundleCorrupt as error:
+            log.error("%s", error)
+            return Off(
+                "bundle", f"The files of approved model version {version} are missing or altered; roll it out again."
+            )
+        log.info("version %s serves now, bundle %s", version, wanted[:12])
+        return Serving(bundle, version, entry, approval)
+
+
+def _covers(approval: Entry, move: Entry) -> bool:
+    """Whether a signed approval from before `move` names the bundle that `move` puts in place."""
+    if approval.kind != "approval" or approval.signature is None or approval.seq > move.seq:
+        return False
+    if move.kind == "rollout" and move.body.get("approval_hash") != approval.hash:
+        return False
+    return all(approval.body.get(key) == move.body.get(key) for key in ("name", "bundle_hash"))

@@ -1,0 +1,59 @@
+"""Noun: what a person looks at: an 8-bit rendering of a radiograph, and the heat map drawn over it."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+LONGEST_SIDE = 2048
+WARM = np.array([255, 140, 0], dtype=np.float32)  # one hue: its strength is the message, and it never hides bone
+FAINTEST = 0.25
+STRONGEST = 0.55
+
+
+def display(pixels: np.ndarray) -> np.ndarray:
+    """Window a radiograph for a screen.
+
+    Args:
+        pixels: (rows, columns) uint8 or uint16, MONOCHROME2.
+
+    Returns:
+        (rows, columns) uint8, the central 99% of intensities; shrunk to at most 2048 pixels a side.
+    """
+    low, high = np.percentile(pixels, (0.5, 99.5))
+    span = max(float(high - low), 1.0)
+    grey = np.clip((pixels.astype(np.float32) - low) / span * 255, 0, 255).astype(np.uint8)
+    return _fit(grey)
+
+
+def paint(grey: np.ndarray, heat_map: np.ndarray) -> np.ndarray:
+    """Lay the heat map over a rendering, with a line around its hottest part.
+
+    Args:
+        grey: (rows, columns) uint8, as `display` returns it.
+        heat_map: float32 in [0, 1], same aspect; any size.
+
+    Returns:
+        (rows, columns, 3) uint8 RGB.
+    """
+    rows, columns = grey.shape
+    heat = cv2.resize(heat_map.astype(np.float32), (columns, rows), interpolation=cv2.INTER_LINEAR)
+    weight = (np.clip((heat - FAINTEST) / (1 - FAINTEST), 0, 1) * STRONGEST)[..., None]
+    mixed = np.ascontiguousarray((grey[..., None] * (1 - weight) + WARM * weight).astype(np.uint8))
+    edges, _ = cv2.findContours((heat >= 0.75).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    thickness = max(1, round(max(rows, columns) / 400))
+    return np.asarray(cv2.drawContours(mixed, edges, -1, (255, 190, 60), thickness, cv2.LINE_AA))
+
+
+def png(image: np.ndarray) -> bytes:
+    """(rows, columns) uint8 grey or (rows, columns, 3) uint8 RGB as a PNG file."""
+    ordered = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return bytes(cv2.imencode(".png", ordered)[1])
+
+
+def _fit(grey: np.ndarray) -> np.ndarray:
+    scale = LONGEST_SIDE / max(grey.shape)
+    if scale >= 1:
+        return grey
+    size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
+    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA))

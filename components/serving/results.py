@@ -1,0 +1,245 @@
+"""What goes back to the PACS: a structured report and a marked overlay, beside the original, which stays untouched.
+
+The report comes first and carries the numbers (DICOM SR, TID 1500); the overlay is a Secondary Capture with "not for
+primary diagnosis" burnt in. Both belong to the source's patient and study: they carry its identity, so they are
+written only where the caller says. Their UIDs follow from the source instance and the bundle: judging the same image
+with the same bundle again makes the same objects, not more of them.
+
+Source: IHE AI Results (AIR); DICOM PS3.16 TID 1500, 1501, 300, 4019; PS3.5 B.2 (UUID-derived UIDs).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from components.dataset.store import atomic_path
+from components.errors import UnreadableImage
+from components.serving import overlay
+from components.serving.bundle import Manifest, Prediction
+
+MANUFACTURER = "Osteoflow"
+MODEL_NAME = "osteoflow-fracture"
+SCHEME = "99OSTEOFLOW"
+MARK = "AI OVERLAY - NOT FOR PRIMARY DIAGNOSIS"
+REPORT_SERIES, OVERLAY_SERIES = 9801, 9802
+CALLS = {"fracture": "Fracture likely", "review": "Not certain", "no_fracture": "No fracture seen"}
+STUDY = (
+    "StudyInstanceUID",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "StudyDescription",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+)
+PATIENT = ("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "SpecificCharacterSet")
+
+
+def write_results(
+    source: bytes, prediction: Prediction, manifest: Manifest, folder: Path, *, time: datetime | None = None
+) -> list[Path]:
+    """Write the report and the overlay for one radiograph into `folder`.
+
+    Args:
+        source: the DICOM file that was judged.
+        prediction: what the bundle said; its heat map in the image's own pixels.
+        manifest: the bundle's.
+        folder: made when missing; the files are named by their UIDs and readable by their owner.
+        time: when the prediction was made; now when absent. Files that stand are left as they are.
+
+    Returns:
+        [report, overlay].
+
+    Raises:
+        UnreadableImage: `source` is not a DICOM image with the identifiers that a result must refer to.
+    """
+    original = _open(source)
+    at = (time or datetime.now(UTC)).astimezone(UTC)
+    bundle_hash = hashlib.sha256(manifest.encode()).hexdigest()
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for kind, make in (("report", _report), ("overlay", _overlay)):
+        path = folder / f"{_uid(original, bundle_hash, kind)}.dcm"
+        if not path.exists():
+            made = make(original, prediction, manifest, bundle_hash, at)
+            _belong(made, original, at)
+            with atomic_path(path) as part:
+                made.save_as(part, enforce_file_format=True)
+                part.chmod(0o600)
+        paths.append(path)
+    return paths
+
+
+def _open(source: bytes) -> Any:
+    import pydicom
+    from pydicom.errors import InvalidDicomError
+
+    try:
+        original = pydicom.dcmread(io.BytesIO(source))
+    except InvalidDicomError:
+        raise UnreadableImage("results: the source is not a DICOM file", reason="not_dicom") from None
+    missing = [
+        k for k in ("SOPInstanceUID", "SOPClassUID", "StudyInstanceUID", "Rows", "Columns") if not original.get(k)
+    ]
+    if missing:
+        raise UnreadableImage(f"results: the source lacks {', '.join(missing)}", reason="incomplete")
+    # What every result inherits must exist, if empty (type 2), before the report is built on it.
+    for name in (*STUDY[1:4], *STUDY[5:], *PATIENT[:2], *PATIENT[3:5]):
+        if name not in original:
+            setattr(original, name, None)
+    return original
+
+
+def _uid(original: Any, bundle_hash: str, kind: str) -> str:
+    """2.25.<128 bits> from the source instance, the bundle and the kind of object."""
+    digest = hashlib.sha256(f"{original.SOPInstanceUID}/{bundle_hash}/{kind}".encode()).digest()
+    return f"2.25.{int.from_bytes(digest[:16], 'big')}"
+
+
+def _report(original: Any, said: Prediction, manifest: Manifest, bundle_hash: str, at: datetime) -> Any:
+    from highdicom import sr
+    from pydicom.sr.codedict import codes
+
+    fracture = sr.CodedConcept("125605004", "SCT", "Fracture of bone")
+    version = bundle_hash[:16]
+    algorithm = sr.AlgorithmIdentification(
+        name=MODEL_NAME,
+        version=version,
+        parameters=[
+            f"bundle_sha256={bundle_hash}",
+            f"high_sensitivity_threshold={manifest.thresholds.high_sensitivity.threshold:.6f}",
+            f"high_specificity_threshold={manifest.thresholds.high_specificity.threshold:.6f}",
+        ],
+        family=sr.CodedConcept("123110", "DCM", "Artificial Intelligence"),
+        manufacturer=MANUFACTURER,
+    )
+    group = sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(uid=_uid(original, bundle_hash, "finding"), identifier="fracture"),
+        finding_type=fracture,
+        algorithm_id=algorithm,
+        measurements=[
+            sr.Measurement(
+                name=sr.CodedConcept("111012", "DCM", "Certainty of Finding"),
+                value=round(100 * said.probability, 3),
+                unit=codes.UCUM.Percent,
+            )
+        ],
+        qualitative_evaluations=[
+            sr.QualitativeEvaluation(
+                name=sr.CodedConcept("call", SCHEME, "Call at the frozen operating points"),
+                value=sr.CodedConcept(said.call, SCHEME, CALLS[said.call]),
+            )
+        ],
+        source_images=[
+            sr.SourceImageForMeasurementGroup(
+                referenced_sop_class_uid=original.SOPClassUID, referenced_sop_instance_uid=original.SOPInstanceUID
+            )
+        ],
+    )
+    observer = sr.ObserverContext(
+        observer_type=codes.DCM.Device,
+        observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
+            uid=_uid(original, bundle_hash, "device"), name=MODEL_NAME, manufacturer_name=MANUFACTURER
+        ),
+    )
+    content = sr.MeasurementReport(
+        observation_context=sr.ObservationContext(observer_device_context=observer),
+        procedure_reported=sr.CodedConcept("168537006", "SCT", "Plain radiography"),
+        imaging_measurements=[group],
+    )
+    return sr.ComprehensiveSR(
+        evidence=[original],
+        content=content[0],
+        series_instance_uid=_uid(original, bundle_hash, "report series"),
+        series_number=REPORT_SERIES,
+        series_description="Osteoflow: fracture probability (research)",
+        sop_instance_uid=_uid(original, bundle_hash, "report"),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=MODEL_NAME,
+        software_versions=version,
+        is_complete=True,
+        is_final=False,
+        is_verified=False,
+        content_date=at.date(),
+        content_time=at.time(),
+    )
+
+
+def _overlay(original: Any, said: Prediction, manifest: Manifest, bundle_hash: str, at: datetime) -> Any:
+    from highdicom.sc import SCImage
+    from pydicom.dataset import Dataset
+
+    grey = overlay.display(_shown(original))
+    made = SCImage(
+        pixel_array=_marked(overlay.paint(grey, said.heat_map), said),
+        photometric_interpretation="RGB",
+        bits_allocated=8,
+        coordinate_system="PATIENT",
+        patient_orientation=("L", "F"),  # replaced below by what the source says
+        study_instance_uid=original.StudyInstanceUID,
+        series_instance_uid=_uid(original, bundle_hash, "overlay series"),
+        series_number=OVERLAY_SERIES,
+        series_description="Osteoflow overlay - not for primary diagnosis",
+        sop_instance_uid=_uid(original, bundle_hash, "overlay"),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=MODEL_NAME,
+        software_versions=bundle_hash[:16],
+        content_date=at.date(),
+        content_time=at.time(),
+    )
+    made.PatientOrientation = original.get("PatientOrientation", "")
+    made.BurnedInAnnotation = "YES"
+    made.ImageComments = MARK
+    made.DerivationDescription = f"Heat map of bundle {bundle_hash} over the source image"
+    reference = Dataset()
+    reference.ReferencedSOPClassUID = original.SOPClassUID
+    reference.ReferencedSOPInstanceUID = original.SOPInstanceUID
+    made.SourceImageSequence = [reference]
+    made.DateOfSecondaryCapture, made.TimeOfSecondaryCapture = f"{at:%Y%m%d}", f"{at:%H%M%S}"
+    return made
+
+
+def _shown(original: Any) -> np.ndarray:
+    """(rows, columns) of the source, bone bright."""
+    from pydicom.pixels import apply_modality_lut
+
+    try:
+        pixels = apply_modality_lut(original.pixel_array, original)
+    except (AttributeError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise UnreadableImage(f"results: the source's pixels: {type(error).__name__}", reason="pixels") from None
+    flipped = original.get("PresentationLUTShape") == "INVERSE" or original.PhotometricInterpretation == "MONOCHROME1"
+    return np.asarray(pixels.max() - pixels if flipped else pixels)
+
+
+def _marked(picture: np.ndarray, said: Prediction) -> np.ndarray:
+    """Add a band on top, outside the image, that says what this is: it covers no anatomy."""
+    columns = picture.shape[1]
+    lines = (MARK, f"{CALLS[said.call]} - probability {100 * said.probability:.0f}% - research use")
+    scale, thickness = 1.0, max(1, columns // 700)
+    widest = max(cv2.getTextSize(line, cv2.FONT_HERSHEY_SIMPLEX, 1.0, thickness)[0][0] for line in lines)
+    scale = min(1.2, 0.94 * columns / widest)
+    step = max(12, round(38 * scale))
+    band = np.zeros((step * len(lines) + step // 2, columns, 3), dtype=np.uint8)
+    for number, line in enumerate(lines, start=1):
+        place = (round(0.02 * columns), step * number - step // 6)
+        cv2.putText(band, line, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 200, 90), thickness, cv2.LINE_AA)
+    return np.concatenate([band, picture])
+
+
+def _belong(made: Any, original: Any, at: datetime) -> None:
+    """Give a result its patient and study, and the time it was made instead of the time it was written."""
+    for name in (*STUDY, *PATIENT):
+        if name in original:
+            setattr(made, name, original.get(name))
+    made.InstanceCreationDate, made.InstanceCreationTime = f"{at:%Y%m%d}", f"{at:%H%M%S}"
+    made.SeriesDate, made.SeriesTime = made.InstanceCreationDate, made.InstanceCreationTime
+    made.TimezoneOffsetFromUTC = "+0000"

@@ -1,0 +1,230 @@
+"""The clinic pages: a worklist, a case to read, what drifted, and which model answers. Plain HTML; works by keyboard.
+
+A call is told by word and shape, never by colour alone. While a case is read blind its page holds no AI output and
+no other reader's opinion.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Request
+from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+
+from components.errors import DataError, LedgerCorrupt, OsteoflowError
+from components.serving.bundle import CARD
+from components.serving.cases import Case, agreement, confidence
+from components.serving.champion import Off, Serving
+from components.serving.service import Service
+
+router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+
+NEWEST = 200
+MAX_FILES = 50
+CALLS = {
+    "fracture": ("▲", "Fracture likely"),
+    "review": ("◆", "Not certain: please read"),
+    "no_fracture": ("○", "No fracture seen"),
+    "blind": ("◌", "Blind read"),
+}
+LABELS = {"fracture": "Fracture", "no_fracture": "No fracture", "unknown": "Cannot tell"}
+# What needs a person comes first. A blind case has a place of its own, so that its place tells nothing.
+ORDER = ("review", "blind", "fracture", "no_fracture")
+
+
+def warnings(quality: dict[str, Any]) -> list[str]:
+    """What a reader should know about the picture itself, in sentences. Thresholds: clinical reference, section 5."""
+    rules = [
+        ("polarity_ok", lambda v: v is False, "Light and dark may be reversed."),
+        ("saturation", lambda v: v >= 0.05, "Large parts are at the limit of the detector's range."),
+        ("deviation_index", lambda v: v > 3, "Strongly overexposed."),
+        ("deviation_index", lambda v: v < -3, "Strongly underexposed."),
+        ("grey_levels", lambda v: v < 64, "Very few grey levels; fine detail is lost."),
+        ("field_fraction", lambda v: v < 0.25, "Only a small part of the picture is exposed."),
+        ("cnr", lambda v: v < 3, "Bone stands out little from its surroundings."),
+        ("motion", lambda v: v > 3, "The picture may be blurred by movement."),
+    ]
+    return [sentence for name, bad, sentence in rules if (v := quality.get(name)) is not None and bad(v)]
+
+
+@router.get("/")
+def worklist(request: Request) -> Response:
+    """The newest cases, those that need a person first."""
+    return _worklist(request)
+
+
+@router.post("/cases")
+async def upload(request: Request) -> Response:
+    """Judge the files of the form; one leads to its case, several to the list."""
+    from components.serving.api import judge
+
+    service = _service(request)
+    current = await run_in_threadpool(service.champion.current)
+    if isinstance(current, Off):
+        return await run_in_threadpool(_worklist, request, problems=[current.sentence], status=503)
+    problems: list[str] = []
+    case: Case | None = None
+    async with request.form(max_files=MAX_FILES, max_fields=4) as form:
+        files = [part for part in form.getlist("file") if isinstance(part, UploadFile) and part.size]
+        for number, part in enumerate(files, start=1):
+            try:
+                case = await judge(request, await part.read(), current)
+            except DataError as error:
+                problems.append(f"File {number} of {len(files)} was not judged: {error}")
+    if not files:
+        problems.append("No file was chosen.")
+    if problems:
+        return await run_in_threadpool(_worklist, request, problems=problems, status=422)
+    target = f"/cases/{case.prediction.id}" if case and len(files) == 1 else "/"
+    return RedirectResponse(target, status_code=303)
+
+
+@router.get("/cases/{id}")
+def case_page(request: Request, id: str) -> Response:
+    """One case to read."""
+    return _case_page(request, id)
+
+
+@router.post("/cases/{id}/reads")
+def read(
+    request: Request,
+    id: str,
+    label: Annotated[str, Form()],
+    reader: Annotated[str, Form(max_length=80)] = "",
+    note: Annotated[str, Form(max_length=2000)] = "",
+    adjudicator: Annotated[bool, Form()] = False,
+) -> Response:
+    """Log a read from the page."""
+    try:
+        _service(request).correct(id, reader=reader, label=label, note=note, adjudicator=adjudicator)
+    except DataError as error:
+        return _case_page(request, id, problem=str(error), status=422)
+    return RedirectResponse(f"/cases/{id}", status_code=303)
+
+
+@router.get("/alerts")
+def alerts(request: Request) -> Response:
+    """Drift and performance alerts, newest first."""
+    try:
+        entries = _service(request).champion.ledger.entries("alert")
+    except LedgerCorrupt:
+        return message(request, 503, "The ledger is damaged; run `osteoflow audit`.")
+    return _page(request, "alerts.html", alerts=[_alert(entry.time, entry.body) for entry in reversed(entries)])
+
+
+@router.get("/model")
+def model(request: Request) -> Response:
+    """Which model answers, and who approved it."""
+    service = _service(request)
+    current = service.champion.current()
+    serving = current if isinstance(current, Serving) else None
+    return _page(request, "model.html", serving=serving, registry_url=service.config.registry_url, when=_iso)
+
+
+@router.get("/model/card")
+def card(request: Request) -> Response:
+    """The model card that travels in the bundle."""
+    current = _service(request).champion.current()
+    if isinstance(current, Off):
+        return message(request, 503, current.sentence)
+    return PlainTextResponse((current.bundle.folder / CARD).read_text(encoding="utf-8"))
+
+
+def message(request: Request, status: int, sentence: str) -> Response:
+    """A page that says one thing."""
+    return _page(request, "message.html", status=status, sentence=sentence)
+
+
+def _worklist(request: Request, *, problems: list[str] | None = None, status: int = 200) -> Response:
+    service = _service(request)
+    rows = [_row(service, case) for case in service.log.cases(NEWEST)]
+    rows.sort(key=lambda row: (row["answered"], ORDER.index(row["kind"])))
+    return _page(request, "worklist.html", status=status, rows=rows, problems=problems or [])
+
+
+def _row(service: Service, case: Case) -> dict[str, Any]:
+    said = case.prediction
+    kind = "blind" if service.withheld(case) else said.call
+    shape, words = CALLS[kind]
+    return {
+        "id": said.id,
+        "time": _when(said.time),
+        "place": " · ".join([said.site, said.body_region, said.view]),
+        "kind": kind,
+        "shape": shape,
+        "words": words,
+        "percent": None if kind == "blind" else round(said.probability * 100),
+        "confidence": "shown once it has been read" if kind == "blind" else confidence(said.probability),
+        "reads": len(case.reads),
+        "answered": bool(case.reads) and not agreement(case.reads, service.config.readers).disagree,
+    }
+
+
+def _case_page(request: Request, id: str, *, problem: str | None = None, status: int = 200) -> Response:
+    service = _service(request)
+    try:
+        case = service.log.case(id)
+    except DataError:
+        return message(request, 404, "There is no such case.")
+    hidden = service.withheld(case)
+    stands = agreement(case.reads, service.config.readers)
+    return _page(
+        request,
+        "case.html",
+        status=status,
+        row=_row(service, case),
+        said=case.prediction,
+        hidden=hidden,
+        reads=[{"time": _when(r.time), "read": r, "words": LABELS[r.label]} for r in case.reads],
+        stands=None if hidden else stands,
+        labels=LABELS,
+        warnings=warnings(case.prediction.quality),
+        problem=problem,
+    )
+
+
+def _page(request: Request, name: str, *, status: int = 200, **values: Any) -> Response:
+    try:
+        current = _service(request).champion.current()
+    except OsteoflowError as error:
+        current = Off("unavailable", str(error))
+    off = current if isinstance(current, Off) else None
+    text = request.app.state.pages.get_template(name).render(
+        off=off, here=request.url.path, status=status, **values
+    )  # fmt: skip
+    return HTMLResponse(text, status_code=status)
+
+
+def pages() -> Environment:
+    """The templates, with everything escaped and a missing value an error."""
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _alert(time: str, body: dict[str, Any]) -> dict[str, Any]:
+    title = str(body.get("title") or body.get("message") or "Alert")
+    facts = [(name.replace("_", " "), value) for name, value in body.items() if value != title]
+    return {"time": _iso(time), "title": title, "facts": [(n, v) for n, v in facts if isinstance(v, str | int | float)]}
+
+
+def _iso(time: str) -> str:
+    return _when(datetime.fromisoformat(time))
+
+
+def _when(time: datetime) -> str:
+    return f"{time.astimezone(UTC):%d %b %Y, %H:%M} UTC"
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service

@@ -1,0 +1,169 @@
+"""The clinic service without its web: DICOM bytes in, one logged prediction and two de-identified pictures out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from components.dataset.store import atomic_path
+from components.errors import DataError
+from components.radiograph import dicom, labels, quality
+from components.radiograph.deidentify import Pseudonyms
+from components.serving import overlay
+from components.serving.cases import Case, Correction, LoggedPrediction
+from components.serving.champion import Champion, Serving
+from components.serving.store import PredictionLog
+
+
+@dataclass(frozen=True)
+class ServiceConfig:
+    """Everything the service is told; it reads no settings itself.
+
+    Attributes:
+        log_url: prediction log, SQLAlchemy URL.
+        ledger: the decision ledger's file.
+        bundles: folder with one folder a bundle, named by its hash; the promote flow fills it.
+        images: folder for the de-identified pictures; made owner-only.
+        key_dir: the site's pseudonym key: the same that intake uses, so that corrections meet their images.
+        model: registered name of the model that serves.
+        audit_share: share of cases that readers see without the AI output first.
+        readers: agreeing readers that settle a case.
+        max_megapixels: larger images are refused before they are decoded.
+        max_upload_mb: larger requests are refused while they arrive.
+        hosts: names this service answers to (Host header), without port.
+        registry_url: the registry's page, linked from `/model`.
+    """
+
+    log_url: str
+    ledger: Path
+    bundles: Path
+    images: Path
+    key_dir: Path
+    model: str
+    audit_share: float
+    readers: int
+    max_megapixels: int = 100
+    max_upload_mb: int = 64
+    hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "::1")
+    registry_url: str | None = None
+
+
+class Service:
+    """Opens the log, the key and the picture folder; loads a model when one is approved."""
+
+    def __init__(self, config: ServiceConfig, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self.config = config
+        self.log = PredictionLog(config.log_url)
+        self.log.create()
+        self.champion = Champion(ledger=config.ledger, bundles=config.bundles, name=config.model)
+        self._pseudonyms = Pseudonyms.open(config.key_dir)
+        self._clock = clock
+        config.images.mkdir(parents=True, exist_ok=True)
+        config.images.chmod(0o700)
+
+    def predict(self, data: bytes, serving: Serving) -> LoggedPrediction:
+        """Judge one radiograph; the answer exists only once it is logged. The same image again is the same answer.
+
+        Args:
+            data: a DICOM file; it is not kept.
+            serving: what `champion.current()` gave.
+
+        Raises:
+            UnreadableImage, MissingPatient: the file cannot be judged; `reason` says why.
+            Unavailable: the log does not answer.
+        """
+        image = dicom.read(data, self._pseudonyms, max_megapixels=self.config.max_megapixels)
+        earlier = self.log.of_image(image.meta.image_id)
+        for known in earlier:
+            if known.bundle_hash == serving.bundle.hash and self.picture(known, overlay=True).exists():
+                return known
+        said = serving.bundle.predict(image.pixels)
+        meta = image.meta
+        prediction = LoggedPrediction(
+            id=LoggedPrediction.key(meta.image_id, serving.bundle.hash),
+            time=self._clock(),
+            image_id=meta.image_id,
+            patient_id=meta.patient_id,
+            study_id=meta.study_id,
+            site=meta.site,
+            device=meta.device,
+            view=meta.view,
+            body_region=meta.body_region,
+            bundle_hash=serving.bundle.hash,
+            version=serving.version,
+            probability=said.probability,
+            logit=said.logit,
+            call=said.call,
+            # Once drawn, or seen with its AI output, a case stays so under every later model.
+            audit=earlier[0].audit if earlier else self.drawn(meta.image_id),
+            inclusion_probability=earlier[0].inclusion_probability if earlier else self.config.audit_share,
+            quality={name: _plain(value) for name, value in quality.measure(image).items()},
+            embedding=tuple(float(x) for x in said.embedding),
+        )
+        grey = overlay.display(image.pixels)
+        self._keep(self.picture(prediction), overlay.png(grey))
+        self._keep(self.picture(prediction, overlay=True), overlay.png(overlay.paint(grey, said.heat_map)))
+        return self.log.add_prediction(prediction)
+
+    def drawn(self, image_id: str) -> bool:
+        """Whether this image is an audit case: a keyed draw that nobody without the key can foresee."""
+        digest = self._pseudonyms.of("audit", image_id)
+        return bool(int(digest, 16) / 16 ** len(digest) < self.config.audit_share)
+
+    def correct(
+        self,
+        prediction_id: str,
+        *,
+        reader: str,
+        label: str,
+        blinded: bool | None = None,
+        adjudicator: bool = False,
+        boxes: tuple[dict[str, float], ...] = (),
+        note: str = "",
+    ) -> Correction:
+        """Log a clinician's read. It counts as blinded only when the service still withheld its output.
+
+        Args:
+            blinded: False where the reader saw an AI result elsewhere; None or True leave it to the service.
+
+        Raises:
+            UnknownLabel: `label` is outside the vocabulary.
+            DataError: no such prediction, or no reader's name.
+        """
+        labels.to_value(label)
+        if not (name := " ".join(reader.split())):
+            raise DataError("a read needs its reader's name")
+        hidden = self.withheld(self.log.case(prediction_id))
+        return self.log.add_correction(
+            prediction_id,
+            reader=name,
+            label=label,
+            time=self._clock(),
+            blinded=hidden and blinded is not False,
+            adjudicator=adjudicator,
+            boxes=boxes,
+            note=note.strip(),
+        )
+
+    def withheld(self, case: Case) -> bool:
+        """Whether the AI output of `case` is still hidden from readers."""
+        return case.withheld(self.config.readers)
+
+    def picture(self, prediction: LoggedPrediction, *, overlay: bool = False) -> Path:
+        """Where a case's rendering lies, or its heat-map overlay."""
+        name = f"{prediction.id}.overlay.png" if overlay else f"{prediction.image_id}.png"
+        return self.config.images / name
+
+    def _keep(self, path: Path, content: bytes) -> None:
+        with atomic_path(path) as part:
+            part.write_bytes(content)
+            part.chmod(0o600)
+
+
+def _plain(value: float | int | bool | str | None) -> float | int | bool | str | None:
+    """A measurement as JSON can hold it: numpy scalars become Python's, NaN becomes None."""
+    plain = value.item() if hasattr(value, "item") else value
+    return None if isinstance(plain, float) and not math.isfinite(plain) else plain
