@@ -86,7 +86,8 @@ _TRUTHS = sql.Table(
 class PredictionLog:
     """Predictions and corrections in the database at `url`; opening it touches nothing until it is used.
 
-    Every method raises Unavailable when the database does not answer, and ConfigError when `create` never ran.
+    Every method raises Unavailable when the database does not answer, ConfigError when `create` never ran, and
+    DataError when the database is damaged.
     """
 
     def __init__(self, url: str) -> None:
@@ -274,13 +275,14 @@ class PredictionLog:
         try:
             with self._engine.begin() as connection:
                 yield connection
-        except (sql.exc.OperationalError, sql.exc.ProgrammingError, sql.exc.InterfaceError) as error:
+        except sql.exc.DBAPIError as error:
             text = str(error.orig)
             if "no such table" in text or ("does not exist" in text and "relation" in text):
-                raise ConfigError(
-                    f"prediction log {where}: no tables yet; run `osteoflow up`, or create() first"
-                ) from None
-            raise Unavailable(f"prediction log {where}: {type(error.orig).__name__}: {text.splitlines()[0]}") from None
+                raise ConfigError(f"prediction log {where}: no tables yet; run `osteoflow up`, or create()") from None
+            what = f"prediction log {where}: {type(error.orig).__name__}: {text.splitlines()[0]}"
+            if isinstance(error, sql.exc.OperationalError | sql.exc.InterfaceError):
+                raise Unavailable(what) from None
+            raise DataError(what) from None
 
 
 def _tune_sqlite(connection: Any, _record: Any) -> None:
