@@ -94,6 +94,12 @@ class LabelEvent(BaseModel):
             said["time"] = time
         event_id = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:20]
         return cls(
-            event_id=event_id, image_id=image_id, time=time, label=label, boxes=kept, reader=reader,
-            provenance=provenance, ai_visible=ai_visible,
+            event_id=event_id,
+            image_id=image_id,
+            time=time,
+            label=label,
+            boxes=kept,
+            reader=reader,
+            provenance=provenance,
+            ai_visible=ai_visible,
         )

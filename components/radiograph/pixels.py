@@ -86,7 +86,9 @@ class Transform:
         height, width = self._fit(rows, columns)
         full = cv2.resize(heat_map.astype(np.float32), (self.size, self.size), interpolation=cv2.INTER_LINEAR)
         top, left = (self.size - height) // 2, (self.size - width) // 2
-        return cv2.resize(full[top : top + height, left : left + width], (columns, rows), interpolation=cv2.INTER_LINEAR)
+        return cv2.resize(
+            full[top : top + height, left : left + width], (columns, rows), interpolation=cv2.INTER_LINEAR
+        )
 
     def golden(self) -> str:
         """Hex SHA-256 of this transform's output on a fixed picture: equal digests transform alike."""
