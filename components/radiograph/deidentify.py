@@ -42,6 +42,12 @@ KEPT = frozenset(
 )  # fmt: skip
 DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")
 TIMES = ("StudyTime", "SeriesTime", "AcquisitionTime", "ContentTime")
+EMPTIED = (
+    "PatientBirthDate",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+    "StudyID",
+)  # action Z: present, without value
 UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 METHODS = (
     ("113100", "Basic Application Confidentiality Profile"),
@@ -135,6 +141,8 @@ def deidentify(dataset: Dataset, pseudonyms: Pseudonyms) -> Dataset:
     for name in TIMES:
         if (hour := hour_of(str(dataset.get(name, "") or ""))) is not None:
             setattr(clean, name, f"{hour:02d}0000")
+    for name in EMPTIED:
+        setattr(clean, name, "")
     clean.PatientID = pseudonyms.of("patient", patient)
     clean.PatientName = clean.PatientID
     if (age := age_of(str(dataset.get("PatientAge", "") or ""))) is not None:
@@ -163,12 +171,13 @@ def shifted(day: str, days: int) -> str | None:
 
 def hour_of(time: str) -> int | None:
     """The hour, 0 to 23, of a DICOM time (HHMMSS.FFFFFF), or None."""
-    return int(time[:2]) if time[:2].isdigit() and len(time) >= 2 and int(time[:2]) < 24 else None
+    two = time[:2]
+    return int(two) if len(two) == 2 and two.isascii() and two.isdigit() and int(two) < 24 else None
 
 
 def age_of(age: str) -> int | None:
     """Whole years of a DICOM age string (nnnD, nnnW, nnnM, nnnY), capped at 90, or None."""
-    if len(age) != 4 or not age[:3].isdigit() or age[3] not in "DWMY":
+    if len(age) != 4 or not (age.isascii() and age[:3].isdigit()) or age[3] not in "DWMY":
         return None
     years = int(int(age[:3]) / {"D": 365.25, "W": 52.18, "M": 12, "Y": 1}[age[3]])
     return years if years <= AGE_CEILING else AGE_CEILING + 1
