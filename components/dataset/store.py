@@ -1,0 +1,252 @@
+"""The archive: immutable Parquet shards of images and of label events, and how anything is written whole or not at all.
+
+Readers project columns: a catalog query never reads pixels. Shard names begin with the batch, batches with a running
+number, so that sorting by name is sorting by arrival.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from components.errors import DataError
+from components.radiograph.image import Radiograph
+from components.radiograph.labels import LabelEvent
+from components.radiograph.pixels import decode, encode
+
+IMAGE_SCHEMA = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("patient_id", pa.string()),
+        ("study_id", pa.string()),
+        ("source", pa.string()),
+        ("grouping", pa.string()),
+        ("site", pa.string()),
+        ("device", pa.string()),
+        ("view", pa.string()),
+        ("body_region", pa.string()),
+        ("laterality", pa.string()),
+        ("sex", pa.string()),
+        ("age_years", pa.int32()),
+        ("hour", pa.int32()),
+        ("study_day", pa.string()),
+        ("photometric", pa.string()),
+        ("bits_stored", pa.int32()),
+        ("rows", pa.int32()),
+        ("columns", pa.int32()),
+        ("exposure_index", pa.float64()),
+        ("target_exposure_index", pa.float64()),
+        ("pixel_spacing_mm", pa.float64()),
+        ("hardware", pa.bool_()),
+        ("pixel_sha256", pa.string()),
+        ("batch", pa.string()),
+        ("pixels", pa.binary()),
+    ]
+)
+LABEL_SCHEMA = pa.schema(
+    [
+        ("event_id", pa.string()),
+        ("image_id", pa.string()),
+        ("time", pa.string()),
+        ("label", pa.string()),
+        ("boxes", pa.string()),  # JSON list of {x, y, width, height}, pixels of the stored image
+        ("reader", pa.string()),
+        ("provenance", pa.string()),
+        ("ai_visible", pa.bool_()),
+        ("batch", pa.string()),
+    ]
+)
+CATALOG_COLUMNS = [name for name in IMAGE_SCHEMA.names if name != "pixels"]
+ROW_GROUP = 64  # images read together; small, so that a few images of a big shard cost little
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path`, readable by its owner alone, that becomes `path` when the block ends well.
+
+    Raises:
+        DataError: the disk is full or refuses; nothing half-written stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(handle)
+    draft = Path(name)
+    try:
+        with _explained(path):
+            yield draft
+            _sync(draft)
+            draft.replace(path)
+            _sync(path.parent)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder that replaces the folder `path` when the block ends well, and vanishes otherwise.
+
+    Raises:
+        DataError: as for `atomic_path`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+    old = draft.with_suffix(".old")
+    try:
+        with _explained(path):
+            yield draft
+            for file in draft.rglob("*"):
+                if file.is_file():
+                    _sync(file)
+            if path.exists():
+                path.rename(old)
+            draft.rename(path)
+            _sync(path.parent)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+        if old.exists() and not path.exists():
+            old.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def write_images(folder: Path, images: Iterable[Radiograph], *, batch: str, shard_bytes: int) -> list[Path]:
+    """Append `images` as new shards `<batch>-<n>.parquet`; no shard that stands is touched.
+
+    Args:
+        shard_bytes: encoded pixels after which the next shard begins.
+
+    Returns:
+        The new shards, in order.
+
+    Raises:
+        DataError: a shard of this name stands already, or the disk refuses.
+    """
+    written: list[Path] = []
+    rows: list[dict[str, object]] = []
+    size = 0
+    for image in images:
+        pixels = encode(image.pixels)
+        rows.append(image.meta.model_dump() | {"pixel_sha256": image.sha256, "batch": batch, "pixels": pixels})
+        size += len(pixels)
+        if size >= shard_bytes:
+            written.append(_write_shard(folder, batch, len(written), rows))
+            rows, size = [], 0
+    if rows:
+        written.append(_write_shard(folder, batch, len(written), rows))
+    return written
+
+
+def write_labels(folder: Path, events: Iterable[LabelEvent], *, batch: str) -> Path | None:
+    """Append label events as `<batch>.parquet`, leaving out those that stand already; None when none is new."""
+    known = set(label_events(folder)["event_id"])
+    rows = []
+    for event in events:
+        if event.event_id in known:
+            continue
+        known.add(event.event_id)
+        boxes = json.dumps([box.model_dump() for box in event.boxes], sort_keys=True)
+        rows.append(event.model_dump() | {"boxes": boxes, "batch": batch})
+    if not rows:
+        return None
+    path = folder / f"{batch}.parquet"
+    if path.exists():
+        raise DataError(f"{path}: this batch of labels stands already; shards are never overwritten")
+    with atomic_path(path) as draft:
+        pq.write_table(pa.Table.from_pylist(rows, schema=LABEL_SCHEMA), draft)
+    return path
+
+
+def next_batch(folder: Path, content: str) -> str:
+    """The name of the next batch in `folder`: a running number, then what it holds (12 characters of a hash)."""
+    numbers = [int(path.name[:6]) for path in folder.glob("*.parquet") if path.name[:6].isdigit()]
+    return f"{max(numbers, default=0) + 1:06d}-{content[:12]}"
+
+
+def shards(folder: Path) -> list[Path]:
+    """The shards of `folder` in order of arrival; none when it does not exist."""
+    return sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
+
+
+def catalog(studies: Path) -> pd.DataFrame:
+    """Every image but its pixels, in order of arrival, with the `shard` it is in."""
+    tables = [
+        pq.read_table(path, columns=CATALOG_COLUMNS).to_pandas().assign(shard=path.stem) for path in shards(studies)
+    ]
+    if tables:
+        return pd.concat(tables, ignore_index=True)
+    return pd.DataFrame(columns=[*CATALOG_COLUMNS, "shard"])
+
+
+def read_pixels(studies: Path, image_ids: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """The pixels of the named images, shard by shard, in order of arrival.
+
+    Yields:
+        (image_id, (rows, columns) uint8 or uint16).
+
+    Raises:
+        DataError: an image is not in the archive.
+    """
+    wanted = set(image_ids)
+    for path in shards(studies):
+        if not wanted:
+            return
+        file = pq.ParquetFile(path)
+        for group in range(file.num_row_groups):
+            ids = file.read_row_group(group, columns=["image_id"]).column("image_id").to_pylist()
+            if not wanted.intersection(ids):
+                continue
+            pixels = file.read_row_group(group, columns=["pixels"]).column("pixels")
+            for position, image_id in enumerate(ids):
+                if image_id in wanted:
+                    wanted.discard(image_id)
+                    yield image_id, decode(pixels[position].as_py())
+    if wanted:
+        raise DataError(f"{studies}: {len(wanted)} image(s) are not in the archive, for instance {min(wanted)}")
+
+
+def label_events(labels: Path) -> pd.DataFrame:
+    """Every label event, in order of arrival."""
+    tables = [pq.read_table(path).to_pandas() for path in shards(labels)]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=LABEL_SCHEMA.names)
+
+
+def _write_shard(folder: Path, batch: str, number: int, rows: list[dict[str, object]]) -> Path:
+    path = folder / f"{batch}-{number:04d}.parquet"
+    if path.exists():
+        raise DataError(f"{path}: this shard stands already; shards are never overwritten")
+    with atomic_path(path) as draft:
+        # Pixels are compressed already; a second compression costs time and saves nothing.
+        compression = {name: "NONE" if name == "pixels" else "ZSTD" for name in IMAGE_SCHEMA.names}
+        table = pa.Table.from_pylist(rows, schema=IMAGE_SCHEMA)
+        pq.write_table(table, draft, compression=compression, row_group_size=ROW_GROUP, use_dictionary=CATALOG_COLUMNS)
+    return path
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise DataError(
+                f"{path.parent}: no space left for {path.name}; nothing was written, make room and repeat"
+            ) from None
+        raise
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
