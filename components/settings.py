@@ -29,6 +29,7 @@ class Settings(BaseSettings):
     user: str = Field(default_factory=getpass.getuser, description="who acts, as written into the ledger")
 
     dvc_remote: str | None = Field(default=None, description="folder or s3:// URL; default <state>/remote")
+    inbox: Path | None = Field(default=None, description="where new studies arrive; default <state>/inbox")
     s3_endpoint_url: str | None = None
     s3_checksums: str = Field(default="when_supported", description="`when_required` for older S3-compatible stores")
     mlflow_tracking_uri: str | None = Field(default=None, description="default: SQLite in <state>")
@@ -45,6 +46,10 @@ class Settings(BaseSettings):
     @property
     def state(self) -> Path:
         return self.state_dir or self.workspace / ".osteoflow"
+
+    @property
+    def inbox_folder(self) -> Path:
+        return self.inbox or self.state / "inbox"
 
     @property
     def remote_url(self) -> str:

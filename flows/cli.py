@@ -114,7 +114,7 @@ def models(as_json: Json = False) -> None:
     """List the model versions: verdict, alias, figures, and the commit each was made from."""
     settings = _settings()
     from flows import clients
-    from flows.words import version_table
+    from flows.tables import version_table
 
     name = clients.params(settings).gate.model
     versions = clients.registry(settings).versions(name)
@@ -183,7 +183,7 @@ def predict(
 ) -> None:
     """Score DICOM files with the champion, exactly as the service does; nothing is logged as production."""
     settings = _settings()
-    from flows.words import predict_files
+    from flows.predict import predict_files
 
     results = predict_files(settings, files, out)
     _say("\n".join(result.text() for result in results), {"results": [r.model_dump() for r in results]}, as_json)
@@ -216,7 +216,7 @@ def audit(as_json: Json = False) -> None:
     """Verify the decision ledger from its first entry, and list what was decided."""
     settings = _settings()
     from flows import clients
-    from flows.words import ledger_table
+    from flows.tables import ledger_table
 
     ledger = clients.ledger(settings)
     count = ledger.verify()

@@ -63,9 +63,15 @@ def prediction_log(settings: Settings) -> PredictionLog:
     return log
 
 
+def champion_bundle(settings: Settings, name: str) -> Path | None:
+    """The champion's bundle as the service loads it, or None before the first approval."""
+    entry = ledger(settings).champion(name)
+    return settings.state / "bundles" / str(entry.body["bundle_hash"]) if entry else None
+
+
 def quarantine(settings: Settings) -> Path:
     """Where refused files wait for a person: never under data/, never versioned."""
     return settings.state / "quarantine"
 
 
-__all__ = ["load_settings", "ledger", "params", "prediction_log", "pseudonyms", "quarantine", "registry", "signing_key", "workspace"]
+__all__ = ["champion_bundle", "ledger", "load_settings", "params", "prediction_log", "pseudonyms", "quarantine", "registry", "signing_key", "workspace"]

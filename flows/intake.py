@@ -35,7 +35,7 @@ def intake(source: str | None = None) -> Arrival:
     studies, labels = params.paths.studies, params.paths.labels
     with home.writing():
         batch = effect(take_in)(
-            source=Path(source) if source else settings.inbox,
+            source=Path(source) if source else settings.inbox_folder,
             studies=home.root / studies,
             labels=home.root / labels,
             quarantine=clients.quarantine(settings),

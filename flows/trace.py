@@ -18,7 +18,7 @@ class PredictionTrace(BaseModel):
 
     prediction: dict[str, Any]
     bundle_hash: str
-    version: int | None
+    version: str
     approver: str | None
     rationale: str | None
     git_commit: str | None
@@ -68,8 +68,6 @@ def prediction(settings: Settings, identity: str) -> PredictionTrace:
     """
     log = clients.prediction_log(settings)
     row = log.prediction(identity)
-    if row is None:
-        raise DataError(f"prediction {identity}: not in the prediction log; the clinic page shows ids")
     ledger = clients.ledger(settings)
     bundle_hash = row.bundle_hash
     approval = next((e for e in reversed(ledger.entries("approval")) if e.body.get("bundle_hash") == bundle_hash), None)
@@ -87,7 +85,7 @@ def prediction(settings: Settings, identity: str) -> PredictionTrace:
         training_images=len(learned),
         training_patients=int(learned["patient_id"].nunique()),
         training_labels={str(who): int(count) for who, count in events["provenance"].value_counts().items()},
-        corrections=len(log.case(identity).corrections),
+        corrections=len(log.case(identity).reads),
     )
 
 
@@ -100,7 +98,7 @@ def image(settings: Settings, identity: str) -> ImageTrace:
     root, paths = settings.workspace, clients.params(settings).paths
     catalog = store.catalog(root / paths.studies)
     row = catalog[catalog["image_id"] == identity]
-    predictions = [p for p in clients.prediction_log(settings).predictions() if p.image_id == identity]
+    predictions = clients.prediction_log(settings).of_image(identity)
     if row.empty and not predictions:
         raise DataError(f"image {identity}: neither in the archive nor in the prediction log")
     facts = {} if row.empty else {k: row.iloc[0][k] for k in ("site", "device", "view", "body_region", "batch")}
@@ -125,6 +123,8 @@ def _versions_that_learned(settings: Settings, identity: str) -> list[int]:
     registry = clients.registry(settings)
     found = []
     for version in registry.versions(name):
+        if version.bundle_hash is None:  # not one of ours: somebody registered it by hand
+            continue
         folder = settings.state / "bundles" / version.bundle_hash
         if not folder.is_dir():
             registry.download_bundle(name, version.version, folder)

@@ -1,0 +1,61 @@
+"""What a build is called in registry, ledger and gate: hashes of what went in, and where its report lies."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+from components.promotion.gate import Context, Decision
+from components.promotion.ledger import Ledger
+from components.promotion.register import Build
+from components.promotion.registry import PREFIX, Registry
+from components.workspace import Workspace
+
+POINTERS = ("data/studies.dvc", "data/labels.dvc")
+
+
+def record_of(build: Workspace, commit: str, wall_seconds: float) -> Build:
+    """The build as the registry knows it; the same data, parameters and code make the same key."""
+    return Build(
+        key=build.sha256("dvc.lock"),
+        git_commit=commit,
+        folder=build.root,
+        lock_sha256=build.sha256("uv.lock"),
+        data_sha256=_data(build),
+        wall_seconds=wall_seconds,
+    )
+
+
+def context_of(build: Workspace, commit: str, name: str, version: int, proposer: str, ledger: Ledger) -> Context:
+    """The circumstances a decision record states."""
+    champion = ledger.champion(name)
+    return Context(
+        name=name,
+        version=version,
+        champion_version=int(champion.body["version"]) if champion else None,
+        proposer=proposer,
+        git_commit=commit,
+        lock_sha256=build.sha256("uv.lock"),
+        data_sha256=_data(build),
+    )
+
+
+def describe(
+    registry: Registry, name: str, version: int, decision: Decision, evaluation: Path, state: Path
+) -> Path:
+    """Put the verdict where the reviewer reads it (the version's page), and the report where it stays.
+
+    Returns:
+        The folder with the version's report.
+    """
+    registry.describe(name, version, decision.markdown())
+    registry.tag(name, version, f"{PREFIX}verdict", decision.verdict)
+    kept = state / "reports" / f"{name}-v{version}"
+    shutil.copytree(evaluation, kept, dirs_exist_ok=True)
+    return kept
+
+
+def _data(build: Workspace) -> str:
+    present = [pointer for pointer in POINTERS if (build.root / pointer).is_file()]
+    return hashlib.sha256("".join(f"{p}:{build.sha256(p)}\n" for p in present).encode()).hexdigest()

@@ -1,0 +1,44 @@
+"""How the demo's params.yaml differs from the repository's: smaller pictures, a small network, a smaller protocol.
+
+A few hundred phantoms cannot carry the evidence a hospital asks for, so the demo's gate is wider, and says so.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+CHANGES: dict[str, Any] = {
+    "split.shares": {"train": 45, "tune": 12, "calibrate": 13, "test": 30},
+    "prepare.size": 112,
+    "train.backbone": "residual",
+    "train.weights": "none",
+    "train.epochs_head": 0,
+    "train.epochs": 14,
+    "train.learning_rate": 0.002,
+    "train.batch_size": 16,
+    "gate.auroc_floor": 0.75,
+    "gate.sensitivity_floor": 0.6,
+    "gate.specificity_floor": 0.6,
+    "gate.margin": 0.1,
+    "gate.min_positives": 30,
+    "gate.min_negatives": 30,
+    "feedback.audit_share": 0.5,
+}
+
+
+def write(path: Path) -> None:
+    """Apply CHANGES to the params.yaml at `path`."""
+    params = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for dotted, value in CHANGES.items():
+        section, *inner, key = dotted.split(".")
+        target = params[section]
+        for name in inner:
+            target = target[name]
+        if key not in target:
+            raise KeyError(f"the demo changes {dotted}, which params.yaml does not have")
+        target[key] = value
+    head = "# The demo's parameters: the repository's own, with the changes listed in flows/demo/parameters.py.\n"
+    path.write_text(head + yaml.safe_dump(params, sort_keys=False), encoding="utf-8")

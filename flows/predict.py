@@ -1,0 +1,71 @@
+"""The champion's word on files, for a terminal: the service's own path, without its log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from components.errors import DataError, PromotionRefused
+from components.radiograph import dicom
+from components.radiograph.deidentify import Pseudonyms
+from components.serving.cases import confidence
+from components.serving.champion import Champion, Serving
+from components.serving.results import write_results
+from components.settings import Settings
+from flows import clients
+
+
+class FileResult(BaseModel):
+    """One file: a score, or why there is none. The file's name stays out of it: names identify people.
+
+    `number` counts the files from 1, in the order given.
+    """
+
+    number: int
+    image_id: str | None = None
+    probability: float | None = None
+    call: str | None = None
+    version: str | None = None
+    refused: str | None = None
+    written: list[str] = []
+
+    def text(self) -> str:
+        """One line."""
+        if self.probability is None:
+            return f"file {self.number}: refused: {self.refused}"
+        saved = f"; written: {', '.join(self.written)}" if self.written else ""
+        return (
+            f"file {self.number}: {(self.call or '').replace('_', ' ')}, probability {self.probability:.3f} "
+            f"({confidence(self.probability)}), version {self.version}, image {self.image_id}{saved}"
+        )
+
+
+def predict_files(settings: Settings, files: list[Path], out: Path | None) -> list[FileResult]:
+    """Score `files` with the champion; with `out`, write DICOM results beside each other there.
+
+    Raises:
+        PromotionRefused: no model may serve; the message says why.
+    """
+    params = clients.params(settings)
+    serving = Champion(ledger=settings.ledger_path, bundles=settings.state / "bundles", name=params.gate.model).current()
+    if not isinstance(serving, Serving):
+        raise PromotionRefused(serving.sentence)
+    pseudonyms = clients.pseudonyms(settings)
+    return [
+        _one(number, file.read_bytes(), serving, pseudonyms, params.intake.max_megapixels, out)
+        for number, file in enumerate(files, 1)
+    ]
+
+
+def _one(number: int, data: bytes, serving: Serving, pseudonyms: Pseudonyms, max_megapixels: int, out: Path | None) -> FileResult:
+    try:
+        image = dicom.read(data, pseudonyms, max_megapixels=max_megapixels)
+        said = serving.bundle.predict(image.pixels)
+        written = write_results(data, said, serving.bundle.manifest, out) if out else []
+    except DataError as error:
+        return FileResult(number=number, refused=str(error))
+    return FileResult(
+        number=number, image_id=image.meta.image_id, probability=said.probability, call=said.call,
+        version=serving.version, written=[path.name for path in written],
+    )

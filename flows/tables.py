@@ -1,0 +1,64 @@
+"""Lists as a person reads them on a terminal."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from components.promotion.ledger import Entry
+from components.promotion.registry import Version
+
+SHOWN_METRICS = {"auroc": "AUROC", "sensitivity": "Se", "specificity": "Sp"}
+
+
+def rendered(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table as text, as wide as the terminal (100 columns where there is none)."""
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    out = io.StringIO()
+    Console(file=out, width=max(100, shutil.get_terminal_size((100, 40)).columns), highlight=False).print(table)
+    return out.getvalue().rstrip()
+
+
+def version_table(name: str, versions: Sequence[Version]) -> str:
+    """The registered versions, newest first."""
+    if not versions:
+        return f"{name}: no version registered yet; run `osteoflow retrain`."
+    rows = [
+        (
+            str(version.version),
+            ", ".join(version.aliases) or "",
+            version.verdict or "not judged",
+            f"{version.metrics['auroc']:.3f}" if "auroc" in version.metrics else "",
+            (version.git_commit or "")[:12],
+            version.proposer or "",
+            version.created[:16],
+        )
+        for version in versions
+    ]
+    return rendered(name, ("version", "alias", "verdict", "AUROC", "commit", "proposer", "created"), rows)
+
+
+def ledger_table(count: int, entries: Sequence[Entry]) -> str:
+    """What was decided, oldest first, under the verdict of the verification."""
+    head = f"{count} entries; the chain of hashes and every signature verify."
+    if not entries:
+        return head
+    rows = [(str(e.seq), e.time[:19], e.kind, e.signer or "", _essence(e)) for e in entries]
+    return head + "\n" + rendered("ledger", ("entry", "time (UTC)", "kind", "signed by", "what"), rows)
+
+
+def _essence(entry: Entry) -> str:
+    body = entry.body
+    parts = [f"version {body['version']}"] if "version" in body else []
+    parts += [str(body[key]) for key in ("verdict", "rationale", "reason", "summary") if body.get(key)]
+    if reasons := body.get("reasons"):
+        parts.append(str(reasons[0]) + (f" (+{len(reasons) - 1})" if len(reasons) > 1 else ""))
+    return "; ".join(parts)
