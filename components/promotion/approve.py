@@ -13,14 +13,15 @@ What the bodies hold (`Verdict` reads a decision):
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from components.errors import PromotionRefused
+from components.errors import BundleCorrupt, PromotionRefused
 from components.promotion.ledger import Chain, Entry, Ledger, SigningKey
-from components.promotion.register import manifest_hash
+from components.promotion.register import verified_hash
 from components.promotion.registry import CHALLENGER, CHAMPION, Registry, Version
 
 MEANING = "approved for clinical decision support use as champion"
@@ -98,7 +99,7 @@ def roll_out(*, ledger: Ledger, registry: Registry, name: str, bundles: Path | N
         The rollout entries added now.
 
     Raises:
-        PromotionRefused: the registry's bundle is not the one that was approved.
+        PromotionRefused: the registry's bundle is not, part by part, the one that was approved.
         Unavailable: the registry does not answer.
     """
     added = []
@@ -180,7 +181,7 @@ def has_passed(ledger: Ledger, name: str, version: int) -> bool:
 
 def _hash_of(registry: Registry, version: Version) -> str:
     with tempfile.TemporaryDirectory() as folder:
-        return manifest_hash(registry.download_bundle(version.name, version.version, Path(folder) / "bundle"))
+        return verified_hash(registry.download_bundle(version.name, version.version, Path(folder) / "bundle"))
 
 
 def _passed(ledger: Ledger, name: str, version: int, bundle_hash: str) -> Entry:
@@ -250,12 +251,16 @@ def _add_rollout(chain: Chain, approval: Entry) -> Entry:
 
 
 def _fetch(registry: Registry, name: str, version: int, bundle_hash: str, folder: Path) -> None:
-    found = manifest_hash(registry.download_bundle(name, version, folder))
-    if found != bundle_hash:
-        raise PromotionRefused(
-            f"{name} version {version}: expected bundle {bundle_hash[:12]}, found {found[:12]} in the registry; "
-            f"see {folder}"
-        )
+    """Have the approved bundle in `folder`; anything else found there goes."""
+    try:
+        found = verified_hash(registry.download_bundle(name, version, folder))
+        if found == bundle_hash:
+            return
+        problem = f"expected bundle {bundle_hash[:12]}, found {found[:12]} in the registry"
+    except BundleCorrupt as error:
+        problem = str(error)
+    shutil.rmtree(folder, ignore_errors=True)
+    raise PromotionRefused(f"{name} version {version}: {problem}; it does not go live")
 
 
 def _move(registry: Registry, name: str, version: int) -> None:

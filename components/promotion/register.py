@@ -60,7 +60,7 @@ def register(*, registry: Registry, name: str, bundle: Path, evaluation: Path, b
         DataError: bundle or evaluation is incomplete.
         Unavailable: the registry does not answer.
     """
-    bundle_hash = manifest_hash(bundle)
+    bundle_hash = verified_hash(bundle)
     metrics = dict(_metrics(_json(evaluation / "evaluation.json")))
     existing = next((v for v in registry.versions(name) if v.build_key == build.key), None)
     if existing is None:
@@ -74,16 +74,25 @@ def register(*, registry: Registry, name: str, bundle: Path, evaluation: Path, b
     return number
 
 
-def manifest_hash(bundle: Path) -> str:
-    """The hash that is the bundle's identity: SHA-256 of its manifest's bytes.
+def verified_hash(bundle: Path) -> str:
+    """The bundle's identity, SHA-256 of its manifest's bytes, once every part matches that manifest.
 
     Raises:
-        BundleCorrupt: there is no manifest.
+        BundleCorrupt: no manifest, or a part is missing or another one.
     """
     try:
-        return hashlib.sha256((bundle / MANIFEST).read_bytes()).hexdigest()
-    except OSError:
-        raise BundleCorrupt(f"{bundle}: no {MANIFEST}; run `export`") from None
+        raw = (bundle / MANIFEST).read_bytes()
+        parts = dict(json.loads(raw)["parts"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise BundleCorrupt(f"{bundle}: no {MANIFEST} that names its parts; run `export`") from None
+    for name, expected in parts.items():
+        try:
+            found = hashlib.sha256((bundle / name).read_bytes()).hexdigest()
+        except OSError:
+            raise BundleCorrupt(f"{bundle}: {name} is missing; run `export`") from None
+        if found != expected:
+            raise BundleCorrupt(f"{bundle}: {name} is {found[:12]}, the manifest says {expected[:12]}")
+    return hashlib.sha256(raw).hexdigest()
 
 
 def _tags(build: Build, proposer: str, bundle_hash: str) -> dict[str, str]:

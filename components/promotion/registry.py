@@ -113,9 +113,12 @@ class Registry:
             raise ConfigError(f"{name}: no model's name has a quote in it")
         with self.client() as client:
             found = client.search_model_versions(f"name = '{name}'", max_results=1000)
-            # A search leaves aliases out; the model carries them all.
-            carried = client.get_registered_model(name).aliases if found else {}
-            return sorted((self._version(client, v, carried) for v in found), key=lambda v: -v.version)
+            if not found:
+                return []
+            # A search leaves aliases out; the model carries them all. One request for all runs, not one each.
+            aliases = client.get_registered_model(name).aliases
+            metrics = self._metrics(client, name, [v.run_id for v in found if v.run_id])
+            return sorted((_read(v, aliases, metrics.get(v.run_id, {})) for v in found), key=lambda v: -v.version)
 
     def version(self, name: str, version: int) -> Version:
         """One version.
@@ -132,7 +135,8 @@ class Registry:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
             else:
-                return self._version(client, found, dict.fromkeys(found.aliases, found.version))
+                aliases = dict.fromkeys(found.aliases, found.version)
+                return _read(found, aliases, dict(client.get_run(found.run_id).data.metrics) if found.run_id else {})
         known = ", ".join(str(v.version) for v in reversed(self.versions(name))) or "none"
         raise ConfigError(f"{name}: there is no version {version}; registered: {known}")
 
@@ -193,24 +197,13 @@ class Registry:
         with self.client() as client:
             act(client)
 
-    def _version(self, client: Any, found: Any, carried: dict[str, Any]) -> Version:
-        tags = found.tags
-        return Version(
-            name=found.name,
-            version=int(found.version),
-            run_id=found.run_id,
-            bundle_hash=tags.get(f"{PREFIX}bundle_hash"),
-            verdict=tags.get(f"{PREFIX}verdict"),
-            proposer=tags.get(f"{PREFIX}proposer"),
-            git_commit=tags.get(f"{PREFIX}git_commit"),
-            data_sha256=tags.get(f"{PREFIX}data_sha256"),
-            build_key=tags.get(f"{PREFIX}build_key"),
-            rationale=tags.get(RATIONALE),
-            aliases=tuple(sorted(alias for alias, number in carried.items() if str(number) == str(found.version))),
-            metrics=dict(client.get_run(found.run_id).data.metrics),
-            description=found.description or "",
-            created=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC).isoformat(timespec="seconds"),
-        )
+    def _metrics(self, client: Any, name: str, run_ids: list[str]) -> dict[str, dict[str, float]]:
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None or not run_ids:
+            return {}
+        wanted = ", ".join(f"'{run_id}'" for run_id in run_ids)
+        runs = client.search_runs([experiment.experiment_id], f"attributes.run_id IN ({wanted})", max_results=1000)
+        return {run.info.run_id: dict(run.data.metrics) for run in runs}
 
     def _translated(self, error: Any) -> Exception:
         code, said = str(error.error_code), " ".join(str(error.message).split())
@@ -223,6 +216,26 @@ class Registry:
         if code in ("TEMPORARILY_UNAVAILABLE", "DEADLINE_EXCEEDED") or any(word in said for word in _AWAY):
             return Unavailable(f"{self!r} does not answer: {said.split(' (Caused by')[0][:200]}")
         return ConfigError(where)
+
+
+def _read(found: Any, aliases: dict[str, Any], metrics: dict[str, float]) -> Version:
+    tags = found.tags
+    return Version(
+        name=found.name,
+        version=int(found.version),
+        run_id=found.run_id or "",
+        bundle_hash=tags.get(f"{PREFIX}bundle_hash"),
+        verdict=tags.get(f"{PREFIX}verdict"),
+        proposer=tags.get(f"{PREFIX}proposer"),
+        git_commit=tags.get(f"{PREFIX}git_commit"),
+        data_sha256=tags.get(f"{PREFIX}data_sha256"),
+        build_key=tags.get(f"{PREFIX}build_key"),
+        rationale=tags.get(RATIONALE),
+        aliases=tuple(sorted(alias for alias, number in aliases.items() if str(number) == str(found.version))),
+        metrics=metrics,
+        description=found.description or "",
+        created=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC).isoformat(timespec="seconds"),
+    )
 
 
 @contextmanager

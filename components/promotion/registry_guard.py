@@ -96,6 +96,7 @@ def auth_config(state: Path, admin_password: str) -> Path:
     database = f"sqlite:///{(state / 'mlflow-auth.db').resolve()}".replace("%", "%%")
     lines = ["[mlflow]", "default_permission = EDIT", f"database_uri = {database}"]
     lines += [f"admin_username = {ADMIN}", f"admin_password = {admin_password}"]
+    lines += ["auth_cache_ttl_seconds = 60"]  # a password is hashed once a minute, not once a request
     lines += ["authorization_function = mlflow.server.auth:authenticate_request_basic_auth"]
     path = state / "basic_auth.ini"
     _write_private(path, "\n".join(lines) + "\n")

@@ -6,9 +6,11 @@ and raises PromotionRefused, with the reason a person reads in the UI, when it m
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from components.errors import PromotionRefused
 from components.promotion.approve import approve, has_passed
@@ -62,6 +64,8 @@ class Rules:
         what = f"{message.name} version {message.version}"
         if message.alias != CHAMPION:
             raise PromotionRefused(f"{what}: the alias is written {CHAMPION!r}")
+        if not _is_number(message.version):
+            raise PromotionRefused(f"{what}: that is no version number")
         present = self.ledger.champion(message.name)
         if present is not None and str(present.body["version"]) == message.version:
             return  # the alias comes back to where the ledger says it belongs
@@ -90,9 +94,10 @@ class Rules:
 
     def create_version(self, message: Any, user: str) -> None:
         """A new version tells the truth about its proposer; a copy ("Promote model") needs an original that passed."""
-        if message.source.startswith("models:/"):
-            name, _, version = message.source.removeprefix("models:/").rpartition("/")
-            if not name or not version.isdigit() or not has_passed(self.ledger, name, int(version)):
+        source = urlsplit(message.source)  # lowers the scheme, as MLflow's own reading does
+        if source.scheme == "models":
+            name, _, version = source.path.strip("/").rpartition("/")
+            if not name or not _is_number(version) or not has_passed(self.ledger, name, int(version)):
                 raise PromotionRefused(f"{message.source}: only a version that passed its gate can be copied")
         for tag in message.tags:
             if tag.key == RATIONALE:
@@ -123,3 +128,7 @@ class Rules:
             raise PromotionRefused(f"{message.name}: {reason}")
 
         return refuse
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"[0-9]{1,9}", text) is not None

@@ -1,0 +1,124 @@
+"""A real registry on SQLite, and finished builds to put into it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from components.promotion.ledger import Entry, Ledger
+from components.promotion.register import Build, Registry, register
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+NAME = "osteoflow-fracture"
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database with its tables; making them takes seconds, copying them does not."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    registry = Registry(f"sqlite:///{path}", artifact_root=path.parent)
+    assert registry.versions(NAME) == []
+    return path
+
+
+@pytest.fixture
+def registry(tmp_path: Path, empty_store: Path) -> Registry:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    return Registry(f"sqlite:///{tmp_path / 'mlflow.db'}", artifact_root=tmp_path / "artifacts")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(tmp_path / "ledger.jsonl")
+
+
+@dataclass(frozen=True)
+class Made:
+    """A finished build on disk: what `register` takes."""
+
+    bundle: Path
+    evaluation: Path
+    build: Build
+
+    @property
+    def bundle_hash(self) -> str:
+        return hashlib.sha256((self.bundle / "manifest.json").read_bytes()).hexdigest()
+
+
+def make(folder: Path, key: str) -> Made:
+    """A build whose bundle names its key, so that two keys have two hashes."""
+    root = folder / f"build-{key}"
+    bundle, evaluation, trained = (
+        root / "models" / "bundle",
+        root / "reports" / "evaluation",
+        root / "models" / "trained",
+    )
+    for place in (bundle, evaluation, trained):
+        place.mkdir(parents=True)
+    weights = b"weights " + key.encode()
+    (bundle / "manifest.json").write_text(json.dumps({"parts": {"model.tflite": hashlib.sha256(weights).hexdigest()}}))
+    (bundle / "model.tflite").write_bytes(weights)
+    figures = {"auroc": {"value": 0.91, "low": 0.88, "high": 0.94, "n": 400}, "slices": [{"site": "A"}], "ece": 0.02}
+    (evaluation / "evaluation.json").write_text(json.dumps(figures))
+    (evaluation / "report.html").write_text("<p>report</p>")
+    (trained / "history.json").write_text(json.dumps([{"epoch": 1, "loss": 0.7}, {"epoch": 2, "loss": 0.5}]))
+    shutil.copy(REPOSITORY / "params.yaml", root)
+    build = Build(
+        key=key, git_commit="c" * 40, folder=root, lock_sha256="1" * 64, data_sha256="d" * 64, wall_seconds=12.5
+    )
+    return Made(bundle, evaluation, build)
+
+
+@pytest.fixture
+def propose(tmp_path: Path) -> Callable[..., int]:
+    """Make and register a build; returns the version."""
+
+    def act(registry: Registry, key: str, *, proposer: str = "engineer") -> int:
+        made = make(tmp_path, key)
+        return register(
+            registry=registry,
+            name=NAME,
+            bundle=made.bundle,
+            evaluation=made.evaluation,
+            build=made.build,
+            proposer=proposer,
+        )
+
+    return act
+
+
+@pytest.fixture
+def judge() -> Callable[..., Entry]:
+    """Put the gate's decision about a version into the ledger."""
+
+    def act(ledger: Ledger, registry: Registry, version: int, *, verdict: str = "passed") -> Entry:
+        champion = ledger.champion(NAME)
+        body = {
+            "name": NAME,
+            "version": version,
+            "bundle_hash": registry.version(NAME, version).bundle_hash,
+            "verdict": verdict,
+            "champion_hash": champion.body["bundle_hash"] if champion else None,
+        }
+        return ledger.append("decision", body)
+
+    return act
+
+
+@pytest.fixture
+def made_build(tmp_path: Path) -> Callable[[str], Made]:
+    """A finished build on disk, made once per key."""
+    made: dict[str, Made] = {}
+
+    def act(key: str) -> Made:
+        if key not in made:
+            made[key] = make(tmp_path, key)
+        return made[key]
+
+    return act
