@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from components.dataset.store import label_events, write_labels
+from components.dataset.store import label_events, next_batch, write_labels
 from components.feedback.corrections import Standing, standings
 from components.params import Feedback
 from components.promotion.ledger import Ledger
@@ -60,11 +60,17 @@ def adjudicate(*, log: PredictionLog, labels: Path, params: Feedback, now: datet
     stale = [case for case in cases if case.image_id in truths and truths[case.image_id].label == case.label]
     fresh = [case for case in cases if case.label is not None and case not in stale]
     events = {case.image_id: _event(case, params.readers) for case in fresh}
-    batch = _batch(list(events.values()))
-    written = _write(labels, list(events.values()), batch)
-    log.settle(
-        [_truth(case, now, batch) for case in fresh], [read.id for case in fresh for read in case.pending], batch=batch
-    )
+    batches, written = _write(labels, list(events.values()))
+    for case in fresh:
+        batch = batches[events[case.image_id].event_id]
+        truth = Truth(
+            image_id=case.image_id,
+            time=now,
+            label=events[case.image_id].label,
+            ai_visible=not case.blinded,
+            batch=batch,
+        )
+        log.settle([truth], [read.id for read in case.pending], batch=batch)
     for case in stale:
         if not case.disagree:  # another reader confirmed what stands; a contradiction stays on the list
             log.settle([], [read.id for read in case.pending], batch=truths[case.image_id].batch)
@@ -75,7 +81,7 @@ def adjudicate(*, log: PredictionLog, labels: Path, params: Feedback, now: datet
         disagreements=sum(case.disagree for case in [*open_cases, *stale]),
         waiting=sum(not case.disagree for case in open_cases),
         events=written,
-        batch=batch if fresh else None,
+        batch=max(batches.values(), default=None),
     )
 
 
@@ -113,20 +119,12 @@ def _event(case: Standing, readers: int) -> LabelEvent:
     )
 
 
-def _write(labels: Path, events: list[LabelEvent], batch: str) -> int:
-    known = set(label_events(labels)["event_id"]) if labels.is_dir() else set()
-    new = [event for event in events if event.event_id not in known]
-    if new:
-        write_labels(labels, new, batch=batch)
-    return len(new)
-
-
-def _batch(events: list[LabelEvent]) -> str:
-    """Named by its content, so that the same events make the same shard."""
-    digest = hashlib.sha256("/".join(sorted(event.event_id for event in events)).encode()).hexdigest()
-    return f"feedback-{digest[:12]}"
-
-
-def _truth(case: Standing, now: datetime, batch: str) -> Truth:
-    assert case.label is not None
-    return Truth(image_id=case.image_id, time=now, label=case.label, ai_visible=not case.blinded, batch=batch)
+def _write(labels: Path, events: list[LabelEvent]) -> tuple[dict[str, str], int]:
+    """Write what is not there yet; return the batch of each event, and how many were written."""
+    table = label_events(labels)
+    known = dict(zip(table["event_id"], table["batch"], strict=True))
+    new = [event.event_id for event in events if event.event_id not in known]
+    content = hashlib.sha256("/".join(sorted(new)).encode()).hexdigest()
+    batch = next_batch(labels, content)
+    write_labels(labels, events, batch=batch)
+    return {event.event_id: known.get(event.event_id, batch) for event in events}, len(new)

@@ -6,6 +6,7 @@ An answer that could not be logged is not given. An audit case shows no AI outpu
 from __future__ import annotations
 
 import asyncio
+import logging
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,12 +20,15 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
-from components.errors import DataError, MissingPatient, OsteoflowError, Unavailable, UnreadableImage
+from components.errors import DataError, MissingPatient, OsteoflowError, Unavailable, UnknownLabel, UnreadableImage
+from components.radiograph.labels import Box
 from components.serving import review
 from components.serving.cases import Case, LoggedPrediction, confidence
 from components.serving.champion import Off, Serving
 from components.serving.door import Door, refuse
 from components.serving.service import Service, ServiceConfig
+
+log = logging.getLogger("osteoflow.serving")
 
 AT_ONCE = 2  # decoded images in memory at the same time
 WITHHELD = "withheld: this case is being read blind first"
@@ -56,11 +60,11 @@ class Read(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    reader: str = Field(min_length=1, max_length=80)
+    reader: str = Field(pattern=r"\S", max_length=80)
     label: str
     blinded: bool | None = None
     adjudicator: bool = False
-    boxes: list[dict[str, float]] = Field(default=[], max_length=100)
+    boxes: list[Box] = Field(default=[], max_length=100)
     note: str = Field(default="", max_length=2000)
 
 
@@ -159,7 +163,7 @@ def correct(request: Request, id: str, read: Read) -> dict[str, Any]:
         label=read.label,
         blinded=read.blinded,
         adjudicator=read.adjudicator,
-        boxes=tuple(read.boxes),
+        boxes=tuple(box.model_dump() for box in read.boxes),
         note=read.note,
     )
     return correction.model_dump(include={"id", "prediction_id", "reader", "label", "blinded", "adjudicator", "time"})
@@ -210,6 +214,8 @@ async def _upload(request: Request) -> bytes:
 async def _explain(request: Request, error: Exception) -> Response:
     """Every refusal is a code and a sentence; on the pages, a page."""
     status, reason, sentence = _meaning(error)
+    if status >= 500:
+        log.error("%s: %s", type(error).__name__, error)
     if request.url.path.startswith(("/api", "/health")):
         return refuse(status, reason, sentence)
     return review.message(request, status, sentence)
@@ -220,8 +226,10 @@ def _meaning(error: Exception) -> tuple[int, str, str]:
         return 422, error.reason, str(error)
     if isinstance(error, MissingPatient):
         return 422, "missing_patient", str(error)
+    if isinstance(error, UnknownLabel):
+        return 422, "label", str(error)
     if isinstance(error, DataError):
-        return 422, "data", str(error)
+        return 500, "storage", "The answer could not be stored, so there is none; the service's log says more."
     if isinstance(error, Unavailable):
         return 503, "unavailable", "The prediction log does not answer, and nothing is answered unlogged; try again."
     if isinstance(error, RequestValidationError):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from components.dataset.store import atomic_path
-from components.errors import ConfigError
+from components.errors import ConfigError, DataError
 
 log = logging.getLogger("osteoflow.dicom_node")
 
@@ -111,8 +111,7 @@ def _store(event: Any, inbox: Path, max_object: int, max_inbox: int) -> int:
         if not target.exists():
             with atomic_path(target) as part:
                 part.write_bytes(content)
-                part.chmod(0o600)
-    except OSError as error:
-        log.error("cannot write to the inbox: %s", error.strerror)
+    except DataError as error:
+        log.error("%s", error)
         return OUT_OF_RESOURCES
     return SUCCESS

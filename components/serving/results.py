@@ -21,6 +21,8 @@ import numpy as np
 
 from components.dataset.store import atomic_path
 from components.errors import UnreadableImage
+from components.radiograph import dicom
+from components.radiograph.deidentify import Pseudonyms
 from components.serving import overlay
 from components.serving.bundle import Manifest, Prediction
 
@@ -58,9 +60,10 @@ def write_results(
         [report, overlay].
 
     Raises:
-        UnreadableImage: `source` is not a DICOM image with the identifiers that a result must refer to.
+        UnreadableImage, MissingPatient: `source` is not a radiograph with the identifiers that a result must refer to.
     """
     original = _open(source)
+    pixels = dicom.read(source, Pseudonyms(bytes(32))).pixels  # seen as the model saw it; the pseudonyms are not used
     at = (time or datetime.now(UTC)).astimezone(UTC)
     bundle_hash = hashlib.sha256(manifest.encode()).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,11 +71,10 @@ def write_results(
     for kind, make in (("report", _report), ("overlay", _overlay)):
         path = folder / f"{_uid(original, bundle_hash, kind)}.dcm"
         if not path.exists():
-            made = make(original, prediction, manifest, bundle_hash, at)
+            made = make(original, pixels, prediction, manifest, bundle_hash, at)
             _belong(made, original, at)
             with atomic_path(path) as part:
                 made.save_as(part, enforce_file_format=True)
-                part.chmod(0o600)
         paths.append(path)
     return paths
 
@@ -103,7 +105,9 @@ def _uid(original: Any, bundle_hash: str, kind: str) -> str:
     return f"2.25.{int.from_bytes(digest[:16], 'big')}"
 
 
-def _report(original: Any, said: Prediction, manifest: Manifest, bundle_hash: str, at: datetime) -> Any:
+def _report(
+    original: Any, _pixels: np.ndarray, said: Prediction, manifest: Manifest, bundle_hash: str, at: datetime
+) -> Any:
     from highdicom import sr
     from pydicom.sr.codedict import codes
 
@@ -173,11 +177,13 @@ def _report(original: Any, said: Prediction, manifest: Manifest, bundle_hash: st
     )
 
 
-def _overlay(original: Any, said: Prediction, manifest: Manifest, bundle_hash: str, at: datetime) -> Any:
+def _overlay(
+    original: Any, pixels: np.ndarray, said: Prediction, _manifest: Manifest, bundle_hash: str, at: datetime
+) -> Any:
     from highdicom.sc import SCImage
     from pydicom.dataset import Dataset
 
-    grey = overlay.display(_shown(original))
+    grey = overlay.display(pixels)
     made = SCImage(
         pixel_array=_marked(overlay.paint(grey, said.heat_map), said),
         photometric_interpretation="RGB",
@@ -206,18 +212,6 @@ def _overlay(original: Any, said: Prediction, manifest: Manifest, bundle_hash: s
     made.SourceImageSequence = [reference]
     made.DateOfSecondaryCapture, made.TimeOfSecondaryCapture = f"{at:%Y%m%d}", f"{at:%H%M%S}"
     return made
-
-
-def _shown(original: Any) -> np.ndarray:
-    """(rows, columns) of the source, bone bright."""
-    from pydicom.pixels import apply_modality_lut
-
-    try:
-        pixels = apply_modality_lut(original.pixel_array, original)
-    except (AttributeError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise UnreadableImage(f"results: the source's pixels: {type(error).__name__}", reason="pixels") from None
-    flipped = original.get("PresentationLUTShape") == "INVERSE" or original.PhotometricInterpretation == "MONOCHROME1"
-    return np.asarray(pixels.max() - pixels if flipped else pixels)
 
 
 def _marked(picture: np.ndarray, said: Prediction) -> np.ndarray:

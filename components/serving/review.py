@@ -6,6 +6,7 @@ no other reader's opinion.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
-from components.errors import DataError, LedgerCorrupt, OsteoflowError
+from components.errors import DataError, LedgerCorrupt, MissingPatient, OsteoflowError, UnknownLabel, UnreadableImage
 from components.serving.bundle import CARD
 from components.serving.cases import Case, agreement, confidence
 from components.serving.champion import Off, Serving
@@ -39,7 +40,7 @@ ORDER = ("review", "blind", "fracture", "no_fracture")
 
 def warnings(quality: dict[str, Any]) -> list[str]:
     """What a reader should know about the picture itself, in sentences. Thresholds: clinical reference, section 5."""
-    rules = [
+    rules: list[tuple[str, Callable[[Any], bool], str]] = [
         ("polarity_ok", lambda v: v is False, "Light and dark may be reversed."),
         ("saturation", lambda v: v >= 0.05, "Large parts are at the limit of the detector's range."),
         ("deviation_index", lambda v: v > 3, "Strongly overexposed."),
@@ -74,7 +75,7 @@ async def upload(request: Request) -> Response:
         for number, part in enumerate(files, start=1):
             try:
                 case = await judge(request, await part.read(), current)
-            except DataError as error:
+            except (UnreadableImage, MissingPatient) as error:
                 problems.append(f"File {number} of {len(files)} was not judged: {error}")
     if not files:
         problems.append("No file was chosen.")
@@ -100,9 +101,11 @@ def read(
     adjudicator: Annotated[bool, Form()] = False,
 ) -> Response:
     """Log a read from the page."""
+    if not reader.strip():
+        return _case_page(request, id, problem="A read needs its reader's name.", status=422)
     try:
         _service(request).correct(id, reader=reader, label=label, note=note, adjudicator=adjudicator)
-    except DataError as error:
+    except UnknownLabel as error:
         return _case_page(request, id, problem=str(error), status=422)
     return RedirectResponse(f"/cases/{id}", status_code=303)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+
 from components.dataset.store import atomic_path
-from components.errors import DataError
 from components.radiograph import dicom, labels, quality
 from components.radiograph.deidentify import Pseudonyms
 from components.serving import overlay
@@ -61,6 +63,7 @@ class Service:
         self.champion = Champion(ledger=config.ledger, bundles=config.bundles, name=config.model)
         self._pseudonyms = Pseudonyms.open(config.key_dir)
         self._clock = clock
+        self._reading = threading.Lock()  # while it decodes, pydicom's warnings are silenced process-wide
         config.images.mkdir(parents=True, exist_ok=True)
         config.images.chmod(0o700)
 
@@ -75,7 +78,8 @@ class Service:
             UnreadableImage, MissingPatient: the file cannot be judged; `reason` says why.
             Unavailable: the log does not answer.
         """
-        image = dicom.read(data, self._pseudonyms, max_megapixels=self.config.max_megapixels)
+        with self._reading:
+            image = dicom.read(data, self._pseudonyms, max_megapixels=self.config.max_megapixels)
         earlier = self.log.of_image(image.meta.image_id)
         for known in earlier:
             if known.bundle_hash == serving.bundle.hash and self.picture(known, overlay=True).exists():
@@ -131,15 +135,13 @@ class Service:
 
         Raises:
             UnknownLabel: `label` is outside the vocabulary.
-            DataError: no such prediction, or no reader's name.
+            DataError: no such prediction.
         """
         labels.to_value(label)
-        if not (name := " ".join(reader.split())):
-            raise DataError("a read needs its reader's name")
         hidden = self.withheld(self.log.case(prediction_id))
         return self.log.add_correction(
             prediction_id,
-            reader=name,
+            reader=" ".join(reader.split()),
             label=label,
             time=self._clock(),
             blinded=hidden and blinded is not False,
@@ -160,10 +162,9 @@ class Service:
     def _keep(self, path: Path, content: bytes) -> None:
         with atomic_path(path) as part:
             part.write_bytes(content)
-            part.chmod(0o600)
 
 
 def _plain(value: float | int | bool | str | None) -> float | int | bool | str | None:
     """A measurement as JSON can hold it: numpy scalars become Python's, NaN becomes None."""
-    plain = value.item() if hasattr(value, "item") else value
+    plain: float | int | bool | str | None = value.item() if isinstance(value, np.generic) else value
     return None if isinstance(plain, float) and not math.isfinite(plain) else plain

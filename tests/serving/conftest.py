@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import shutil
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import pytest
+import uvicorn
 
+from components.promotion.ledger import Ledger, SigningKey
+from components.radiograph.phantom import DETECTOR_A, draw
+from components.serving.api import create_app
+from components.serving.bundle import Bundle
+from components.serving.service import ServiceConfig
 from components.serving.store import LoggedPrediction, PredictionLog
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -54,3 +66,93 @@ def log(tmp_path: Path) -> PredictionLog:
     made = PredictionLog(f"sqlite:///{tmp_path / 'log' / 'serving.db'}")
     made.create()
     return made
+
+
+def _publish(state: Path, bundle: Path, *, version: int = 1, signed: bool = True) -> str:
+    """Put `bundle` in place and on record as the champion; return its hash."""
+    found = Bundle.open(bundle).hash
+    if not (state / "bundles" / found).exists():
+        shutil.copytree(bundle, state / "bundles" / found)
+    ledger = Ledger(state / "ledger.jsonl")
+    body = {"name": "osteoflow-fracture", "version": version, "bundle_hash": found, "decision_hash": "d" * 64}
+    key = SigningKey.open(state / "keys", "reviewer") if signed else None
+    approval = ledger.append("approval", body | {"approver": "reviewer", "rationale": "margins hold"}, key=key)
+    ledger.append("rollout", body | {"approval_hash": approval.hash})
+    return found
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """A state folder without a model."""
+    (tmp_path / "state").mkdir()
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def config(state: Path) -> ServiceConfig:
+    """A service over `state` that draws no audit cases."""
+    return ServiceConfig(
+        log_url=f"sqlite:///{state / 'serving.db'}",
+        ledger=state / "ledger.jsonl",
+        bundles=state / "bundles",
+        images=state / "serving" / "images",
+        key_dir=state / "keys",
+        model="osteoflow-fracture",
+        audit_share=0.0,
+        readers=2,
+        max_upload_mb=4,
+    )
+
+
+@contextmanager
+def _running(config: ServiceConfig) -> Iterator[httpx.Client]:
+    """The service on a free port of loopback, and a client that knows it."""
+    server = uvicorn.Server(uvicorn.Config(create_app(config), log_level="error", lifespan="off", ws="none"))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=60) as client:
+                yield client
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.fixture
+def approved(state: Path, tiny_bundle: Path) -> str:
+    """The hash of an approved bundle that serves from `state`."""
+    return _publish(state, tiny_bundle)
+
+
+@pytest.fixture
+def clinic(config: ServiceConfig, approved: str) -> Iterator[httpx.Client]:
+    """A client of a running service with an approved model."""
+    with _running(config) as client:
+        yield client
+
+
+@pytest.fixture
+def audited(config: ServiceConfig, approved: str) -> Iterator[httpx.Client]:
+    """The same, where every case is drawn for audit."""
+    with _running(dataclasses.replace(config, audit_share=1.0)) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def xray() -> Callable[..., bytes]:
+    """A phantom's DICOM file: `xray(seed)`; each seed is a patient of its own."""
+    return lambda seed=1: draw(seed, patient=seed, detector=DETECTOR_A, fracture=True).dicom
+
+
+@pytest.fixture(scope="session")
+def publish() -> Callable[..., str]:
+    """`publish(state, bundle, version=1, signed=True)`: see `_publish`."""
+    return _publish
+
+
+@pytest.fixture(scope="session")
+def running() -> Callable[[ServiceConfig], AbstractContextManager[httpx.Client]]:
+    """`with running(config) as client`: see `_running`."""
+    return _running

@@ -1,0 +1,148 @@
+"""What goes to the PACS: re-read from disk, as a viewer would."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from datetime import UTC, datetime
+
+import numpy as np
+import pydicom
+import pytest
+from highdicom.sr import srread
+
+from components.errors import UnreadableImage
+from components.radiograph import dicom
+from components.radiograph.deidentify import Pseudonyms
+from components.serving.bundle import Bundle
+from components.serving.results import write_results
+
+NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_bundle) -> Bundle:
+    return Bundle.open(tiny_bundle)
+
+
+@pytest.fixture
+def written(bundle, xray, tmp_path):
+    """(source bytes, prediction, [report, overlay])."""
+    data = xray()
+    said = bundle.predict(dicom.read(data, Pseudonyms(bytes(32))).pixels)
+    return data, said, write_results(data, said, bundle.manifest, tmp_path / "out", time=NOON)
+
+
+def text_of(item) -> list[str]:
+    """Every value in a content tree."""
+    own = [str(item.get("TextValue", ""))]
+    own += [
+        str(code.CodeValue)
+        for name in ("ConceptCodeSequence", "ConceptNameCodeSequence")
+        for code in item.get(name, [])
+    ]
+    own += [str(value.NumericValue) for value in item.get("MeasuredValueSequence", [])]
+    return own + [text for child in item.get("ContentSequence", []) for text in text_of(child)]
+
+
+def test_the_report_carries_the_numbers(written, bundle):
+    """TID 1500 with the probability in percent, the call, and the algorithm by its bundle's hash."""
+    _, said, (report, _) = written
+    read = srread(report)
+    values = text_of(pydicom.dcmread(report))
+
+    assert read.content.template_id == "1500"
+    assert read.Modality == "SR"
+    assert f"bundle_sha256={bundle.hash}" in values
+    assert said.call in values
+    (group,) = read.content.get_image_measurement_groups()
+    (measured,) = group.get_measurements()
+    assert measured.unit.value == "%"
+    assert float(measured.value) == pytest.approx(100 * said.probability, abs=0.001)
+
+
+def test_results_belong_to_the_source(written):
+    """Patient, study and the instance they refer to are the source's own."""
+    data, _, paths = written
+    source = pydicom.dcmread(io.BytesIO(data))
+    for path in paths:
+        made = pydicom.dcmread(path)
+        for name in (
+            "PatientID",
+            "PatientName",
+            "PatientBirthDate",
+            "StudyInstanceUID",
+            "AccessionNumber",
+            "StudyDate",
+        ):
+            assert made.get(name) == source.get(name), name
+        assert made.SeriesInstanceUID != source.SeriesInstanceUID
+    report, overlay = (pydicom.dcmread(path) for path in paths)
+    evidence = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+    assert evidence.ReferencedSOPInstanceUID == source.SOPInstanceUID
+    assert overlay.SourceImageSequence[0].ReferencedSOPInstanceUID == source.SOPInstanceUID
+
+
+def test_the_overlay_is_marked(written):
+    """A colour Secondary Capture whose band says what it is; the image below it is as tall as the source."""
+    data, _, (_, path) = written
+    made, source = pydicom.dcmread(path), pydicom.dcmread(io.BytesIO(data))
+
+    assert made.SOPClassUID == "1.2.840.10008.5.1.4.1.1.7"
+    assert (made.PhotometricInterpretation, made.BurnedInAnnotation) == ("RGB", "YES")
+    assert "not for primary diagnosis" in made.SeriesDescription
+    assert "DERIVED" in made.ImageType
+    pixels = made.pixel_array
+    band = pixels.shape[0] - source.Rows
+    assert pixels.shape[1] == source.Columns
+    assert band > 10
+    assert np.ptp(pixels[:band]) > 100
+
+
+def test_results_are_made_once(written, bundle, tmp_path):
+    """The same image and bundle give the same files, byte for byte, here and elsewhere."""
+    data, said, paths = written
+    again = write_results(data, said, bundle.manifest, tmp_path / "out")
+    elsewhere = write_results(data, said, bundle.manifest, tmp_path / "other", time=NOON)
+
+    assert again == paths
+    assert len(list((tmp_path / "out").iterdir())) == 2
+    assert [p.name for p in elsewhere] == [p.name for p in paths]
+    assert [p.read_bytes() for p in elsewhere] == [p.read_bytes() for p in paths]
+
+
+def test_another_bundle_makes_other_objects(written, bundle, tmp_path):
+    data, said, paths = written
+    seed = bundle.manifest.model.model_copy(update={"seed": 999})
+    other = write_results(data, said, bundle.manifest.model_copy(update={"model": seed}), tmp_path / "out")
+
+    assert not set(other) & set(paths)
+
+
+def test_the_source_is_left_alone(written, xray):
+    data, _, _ = written
+
+    assert hashlib.sha256(data).digest() == hashlib.sha256(xray()).digest()
+
+
+def test_a_source_with_gaps_still_gets_results(bundle, xray, tmp_path):
+    """Optional attributes that are absent stay empty; a name with one part is kept as it is."""
+    source = pydicom.dcmread(io.BytesIO(xray()))
+    for name in ("AccessionNumber", "StudyID", "PatientBirthDate", "PatientOrientation", "ReferringPhysicianName"):
+        if name in source:
+            delattr(source, name)
+    source.PatientName = "Phantom"
+    buffer = io.BytesIO()
+    source.save_as(buffer)
+    said = bundle.predict(dicom.read(buffer.getvalue(), Pseudonyms(bytes(32))).pixels)
+    paths = write_results(buffer.getvalue(), said, bundle.manifest, tmp_path)
+
+    assert [str(pydicom.dcmread(path).PatientName) for path in paths] == ["Phantom", "Phantom"]
+
+
+def test_what_is_no_dicom_gets_none(written, bundle, tmp_path):
+    _, said, _ = written
+    with pytest.raises(UnreadableImage):
+        write_results(b"nothing", said, bundle.manifest, tmp_path / "none")
+
+    assert not (tmp_path / "none").exists()

@@ -1,0 +1,186 @@
+"""The clinic pages: what comes first, what stays hidden, and that they work without scripts."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pytest
+
+from components.promotion.ledger import Ledger
+from components.serving.review import warnings
+from components.serving.store import PredictionLog
+
+DICOM = {"Content-Type": "application/dicom"}
+
+
+@pytest.fixture
+def case(clinic, xray) -> str:
+    """The id of a case that any reader may see."""
+    return clinic.post("/api/predictions", content=xray(), headers=DICOM).json()["id"]
+
+
+def logged(config, *predictions) -> None:
+    log = PredictionLog(config.log_url)
+    log.create()
+    for prediction in predictions:
+        log.add_prediction(prediction)
+
+
+def test_an_empty_worklist_says_what_to_do(clinic):
+    page = clinic.get("/").text
+
+    assert "Nothing to read yet." in page
+    assert "not a medical device" in page
+
+
+def test_what_needs_a_person_comes_first(config, said, running):
+    """Uncertain cases, then blind reads, then the rest."""
+    logged(
+        config,
+        said(image_id="i1", call="no_fracture", probability=0.01),
+        said(image_id="i2", call="fracture", probability=0.9, audit=True),
+        said(image_id="i3", call="fracture", probability=0.9),
+        said(image_id="i4", call="review", probability=0.4),
+    )
+    with running(config) as client:
+        rows = re.findall(r'<tr class="(\w+)', client.get("/").text)
+
+    assert rows == ["review", "blind", "fracture", "no_fracture"]
+
+
+def test_a_case_that_was_read_steps_back(config, said, noon, running):
+    first, second = said(image_id="i1"), said(image_id="i2")
+    logged(config, first, second)
+    PredictionLog(config.log_url).add_correction(first.id, reader="reader-1", label="fracture", time=noon)
+    with running(config) as client:
+        rows = re.findall(r"/cases/(\w+)", client.get("/").text)
+
+    assert rows == [second.id, first.id]
+
+
+def test_a_call_is_told_by_word_and_shape(config, said, running):
+    logged(config, said(call="fracture", probability=0.9))
+    with running(config) as client:
+        page = client.get("/").text
+
+    assert "▲</span>Fracture likely" in page
+    assert "about 9 in 10 such images show a fracture" in page
+
+
+@pytest.mark.parametrize("call", ["fracture", "review", "no_fracture"])
+def test_a_blind_case_gives_nothing_away(config, said, noon, call, running):
+    """Its page and row are the same whatever the model said, and hold no other reader's opinion."""
+    prediction = said(audit=True, call=call, probability={"fracture": 0.97, "review": 0.5, "no_fracture": 0.03}[call])
+    logged(config, prediction)
+    PredictionLog(config.log_url).add_correction(
+        prediction.id, reader="reader-1", label="unknown", time=noon, blinded=True, note="callus?"
+    )
+    with running(config) as client:
+        pages = [client.get("/").text, client.get(f"/cases/{prediction.id}").text]
+
+    for page in pages:
+        shown = page.split("<main", 1)[1].replace("Cannot tell</button>", "")
+        assert not re.search(r"\d%|97|Fracture likely|No fracture seen|Not certain|overlay|callus|reader-1 ", shown)
+
+
+def test_a_read_from_the_page(clinic, case):
+    done = clinic.post(f"/cases/{case}/reads", data={"label": "fracture", "reader": "reader-1", "note": "distal"})
+
+    assert (done.status_code, done.headers["location"]) == (303, f"/cases/{case}")
+    page = clinic.get(f"/cases/{case}").text
+    assert "reader-1" in page
+    assert "Waiting for another reader." in page
+
+
+def test_a_read_without_a_name_is_asked_for_it(clinic, case):
+    refused = clinic.post(f"/cases/{case}/reads", data={"label": "fracture", "reader": " "})
+
+    assert refused.status_code == 422
+    assert "A read needs its reader" in refused.text
+
+
+def test_disagreement_asks_for_an_adjudicator(clinic, case):
+    for reader, label in (("reader-1", "fracture"), ("reader-2", "no_fracture")):
+        clinic.post(f"/cases/{case}/reads", data={"label": label, "reader": reader})
+    assert "The readers disagree" in clinic.get(f"/cases/{case}").text
+
+    clinic.post(f"/cases/{case}/reads", data={"label": "fracture", "reader": "reader-3", "adjudicator": "true"})
+    assert "The readers agree: <strong>Fracture</strong>" in clinic.get(f"/cases/{case}").text
+
+
+def test_what_readers_type_is_text(clinic, case):
+    clinic.post(f"/cases/{case}/reads", data={"label": "fracture", "reader": "<script>x</script>", "note": "<b>"})
+    page = clinic.get(f"/cases/{case}").text
+
+    assert "<script>x" not in page
+    assert "&lt;script&gt;x" in page
+
+
+def test_one_file_from_the_form_leads_to_its_case(clinic, xray):
+    done = clinic.post("/cases", files=[("file", ("a.dcm", xray(), "application/dicom"))])
+
+    assert done.status_code == 303
+    assert clinic.get(done.headers["location"]).status_code == 200
+
+
+def test_several_files_are_judged_one_by_one(clinic, xray):
+    """A file that is no radiograph does not stop the others, and is named by its place, not its name."""
+    files = [("file", (f"Doe_John_{n}.dcm", data)) for n, data in enumerate([xray(1), b"nonsense", xray(2)])]
+    page = clinic.post("/cases", files=files)
+
+    assert page.status_code == 422
+    assert "File 2 of 3 was not judged" in page.text
+    assert "Doe" not in page.text
+    assert clinic.get("/health").json()["predictions"] == 2
+
+
+def test_no_file_is_said_kindly(clinic):
+    assert "No file was chosen." in clinic.post("/cases", files=[("file", ("", b""))]).text
+
+
+def test_alerts_come_from_the_ledger(clinic, config):
+    assert "All quiet." in clinic.get("/alerts").text
+
+    Ledger(config.ledger).append("alert", {"title": "Sharpness drifted", "site": "site-b", "distance": 0.41})
+    page = clinic.get("/alerts").text
+    assert "Sharpness drifted" in page
+    assert "0.41" in page
+
+
+def test_the_model_page_names_who_approved(clinic, approved):
+    page = clinic.get("/model").text
+
+    assert "Approved by <strong>reviewer</strong>" in page
+    assert "margins hold" in page
+    assert approved in page
+    assert clinic.get("/model/card").status_code == 200
+
+
+def test_without_a_model_every_page_says_so(config, running):
+    with running(config) as client:
+        pages = [client.get(path).text for path in ("/", "/alerts", "/model")]
+
+    assert all("No model is approved" in page for page in pages)
+
+
+def test_nothing_is_loaded_from_elsewhere(clinic, config, case, running):
+    """No page names another host, inline script or inline style."""
+    with running(dataclasses.replace(config, registry_url=None)) as client:
+        for path in ("/", f"/cases/{case}", "/alerts", "/model"):
+            page = client.get(path).text
+            assert not re.search(r"https?://|//\w|style=|onclick|<style|<script>", page), path
+
+
+@pytest.mark.parametrize(
+    ("quality", "sentences"),
+    [
+        ({}, []),
+        ({"saturation": 0.01, "polarity_ok": True, "deviation_index": None, "motion": 1.0}, []),
+        ({"saturation": 0.3}, ["Large parts are at the limit of the detector's range."]),
+        ({"polarity_ok": False}, ["Light and dark may be reversed."]),
+        ({"deviation_index": -3.5}, ["Strongly underexposed."]),
+    ],
+)
+def test_quality_in_sentences(quality, sentences):
+    assert warnings(quality) == sentences
