@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.errors import DataError
-from components.radiograph.image import Radiograph
+from components.radiograph.image import ImageMeta, Radiograph
 from components.radiograph.labels import LabelEvent
 from components.radiograph.pixels import decode, encode
 
@@ -69,6 +70,19 @@ LABEL_SCHEMA = pa.schema(
 )
 CATALOG_COLUMNS = [name for name in IMAGE_SCHEMA.names if name != "pixels"]
 ROW_GROUP = 64  # images read together; small, so that a few images of a big shard cost little
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A radiograph ready to be stored: its pixels are a lossless PNG of the same depth."""
+
+    meta: ImageMeta
+    pixel_sha256: str
+    pixels: bytes
+
+    @classmethod
+    def of(cls, image: Radiograph) -> Packed:
+        return cls(meta=image.meta, pixel_sha256=image.sha256, pixels=encode(image.pixels))
 
 
 @contextmanager
@@ -119,30 +133,32 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def write_images(folder: Path, images: Iterable[Radiograph], *, batch: str, shard_bytes: int) -> list[Path]:
+def write_images(folder: Path, images: Iterable[Radiograph | Packed], *, batch: str, shard_bytes: int) -> list[Path]:
     """Append `images` as new shards `<batch>-<n>.parquet`; no shard that stands is touched.
 
     Args:
+        batch: a batch that stands already is continued with the next `n`.
         shard_bytes: encoded pixels after which the next shard begins.
 
     Returns:
         The new shards, in order.
 
     Raises:
-        DataError: a shard of this name stands already, or the disk refuses.
+        DataError: the disk refuses; the shards before stand, the one that failed does not.
     """
     written: list[Path] = []
     rows: list[dict[str, object]] = []
-    size = 0
+    size, number = 0, sum(path.stem.rpartition("-")[0] == batch for path in shards(folder))
     for image in images:
-        pixels = encode(image.pixels)
-        rows.append(image.meta.model_dump() | {"pixel_sha256": image.sha256, "batch": batch, "pixels": pixels})
-        size += len(pixels)
+        packed = image if isinstance(image, Packed) else Packed.of(image)
+        stored = {"pixel_sha256": packed.pixel_sha256, "batch": batch, "pixels": packed.pixels}
+        rows.append(packed.meta.model_dump() | stored)
+        size += len(packed.pixels)
         if size >= shard_bytes:
-            written.append(_write_shard(folder, batch, len(written), rows))
+            written.append(_write_shard(folder, batch, number + len(written), rows))
             rows, size = [], 0
     if rows:
-        written.append(_write_shard(folder, batch, len(written), rows))
+        written.append(_write_shard(folder, batch, number + len(written), rows))
     return written
 
 
@@ -177,14 +193,29 @@ def shards(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
 
 
+def sweep(folder: Path) -> None:
+    """Remove what a killed writer left half-written. Only for the one writer of `folder`, before it writes."""
+    for draft in folder.glob(".*.part"):
+        if draft.is_dir():
+            shutil.rmtree(draft)
+        else:
+            draft.unlink()
+
+
 def catalog(studies: Path) -> pd.DataFrame:
-    """Every image but its pixels, in order of arrival, with the `shard` it is in."""
-    tables = [
-        pq.read_table(path, columns=CATALOG_COLUMNS).to_pandas().assign(shard=path.stem) for path in shards(studies)
-    ]
-    if tables:
-        return pd.concat(tables, ignore_index=True)
-    return pd.DataFrame(columns=[*CATALOG_COLUMNS, "shard"])
+    """Every image but its pixels, in order of arrival, with the `shard` it is in.
+
+    What a column holds does not depend on what is missing from it: age_years and hour are float64 with NaN, texts
+    and `hardware` are objects with None.
+    """
+    tables = []
+    for path in shards(studies):
+        table = pq.read_table(path, columns=CATALOG_COLUMNS)
+        tables.append(table.append_column("shard", pa.array([path.stem] * table.num_rows, pa.string())))
+    if not tables:
+        return pd.DataFrame(columns=[*CATALOG_COLUMNS, "shard"])
+    frame = pa.concat_tables(tables).to_pandas()
+    return frame.astype({"age_years": "float64", "hour": "float64", "hardware": "object"})
 
 
 def read_pixels(studies: Path, image_ids: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
@@ -216,8 +247,8 @@ def read_pixels(studies: Path, image_ids: Iterable[str]) -> Iterator[tuple[str, 
 
 def label_events(labels: Path) -> pd.DataFrame:
     """Every label event, in order of arrival."""
-    tables = [pq.read_table(path).to_pandas() for path in shards(labels)]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=LABEL_SCHEMA.names)
+    tables = [pq.read_table(path) for path in shards(labels)]
+    return pa.concat_tables(tables).to_pandas() if tables else pd.DataFrame(columns=LABEL_SCHEMA.names)
 
 
 def _write_shard(folder: Path, batch: str, number: int, rows: list[dict[str, object]]) -> Path:
