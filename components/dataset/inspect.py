@@ -1,0 +1,62 @@
+"""Step: measure how good every image is, shard by shard; only new shards cost."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from components.dataset.shards import radiographs, refresh
+from components.radiograph import quality
+from components.radiograph.quality import FEATURES, measure
+
+KEY = b"osteoflow.key"
+SCHEMA = pa.schema(
+    [
+        ("image_id", pa.string()),
+        *((name, pa.float64()) for name in FEATURES),
+        ("polarity_ok", pa.bool_()),
+        ("phash", pa.string()),  # 16 hex digits
+    ]
+)
+Row = dict[str, object]
+
+
+def inspect(*, studies: Path, features: Path) -> None:
+    """Write `features/<shard>.parquet`: image_id, FEATURES, polarity_ok, phash; files of vanished shards go.
+
+    Raises:
+        DataError: no shards, a damaged shard, or no disk space.
+    """
+    refresh(studies, features, Features(), _measure, None)
+
+
+class Features:
+    suffix = ".parquet"
+
+    def __init__(self) -> None:
+        # The code that measures names the version: other code, other numbers.
+        self.version = sha256(Path(quality.__file__).read_bytes()).hexdigest()[:12]
+
+    def stands(self, path: Path) -> str | None:
+        try:
+            return (pq.read_schema(path).metadata or {}).get(KEY, b"").decode()
+        except (OSError, ValueError):
+            return None
+
+    def write(self, path: Path, parts: list[list[Row]], key: str) -> None:
+        rows = [row for part in parts for row in part]
+        table = pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata({KEY: key.encode()}))
+        pq.write_table(table, path)
+
+
+def _measure(task: tuple[Path, int, None]) -> list[Row]:
+    shard, group, _ = task
+    return [{"image_id": image.meta.image_id} | _numbers(measure(image)) for image in radiographs(shard, group)]
+
+
+def _numbers(measured: dict[str, float | int | bool | str | None]) -> Row:
+    floats = {name: None if (value := measured[name]) is None else float(value) for name in FEATURES}
+    return {**floats, "polarity_ok": measured["polarity_ok"], "phash": measured["phash"]}
