@@ -210,16 +210,6 @@ def predictive_value(
     return _ratio(specificity * (1 - prevalence), specificity * (1 - prevalence) + (1 - sensitivity) * prevalence)
 
 
-def net_benefit(labels: np.ndarray, probabilities: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """(k,) net true positives per image when acting at each of (k,) thresholds in (0, 1).
-
-    Source: Vickers and Elkin 2006: TP/n - FP/n * pt/(1-pt).
-    """
-    called = probabilities[None] >= thresholds[:, None]
-    true, false = (called & (labels == 1)).mean(axis=1), (called & (labels == 0)).mean(axis=1)
-    return np.asarray(true - false * thresholds / (1 - thresholds))
-
-
 def benjamini_hochberg(p: Sequence[float] | np.ndarray, q: float) -> np.ndarray:
     """(k,) bool: rejected with a false discovery rate of at most `q`; for exploration (Benjamini and Hochberg 1995)."""
     values = np.asarray(p, np.float64)
@@ -227,16 +217,6 @@ def benjamini_hochberg(p: Sequence[float] | np.ndarray, q: float) -> np.ndarray:
     passed = np.flatnonzero(values[order] <= q * np.arange(1, len(values) + 1) / max(len(values), 1))
     rejected = np.zeros(len(values), dtype=bool)
     rejected[order[: passed[-1] + 1 if passed.size else 0]] = True
-    return rejected
-
-
-def holm(p: Sequence[float] | np.ndarray, alpha: float) -> np.ndarray:
-    """(k,) bool: rejected with a family-wise error rate of at most `alpha`; for decisions (Holm 1979)."""
-    values = np.asarray(p, np.float64)
-    order = np.argsort(values, kind="stable")
-    kept = np.flatnonzero(values[order] > alpha / np.arange(len(values), 0, -1))
-    rejected = np.zeros(len(values), dtype=bool)
-    rejected[order[: kept[0] if kept.size else len(values)]] = True
     return rejected
 
 
