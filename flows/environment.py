@@ -37,6 +37,8 @@ def prepare(settings: Settings, *, log_level: str) -> None:
         log_level: Prefect's own logging; "CRITICAL" on a terminal, where errors are printed as one line.
     """
     os.environ.update(NO_TELEMETRY)
+    # Prefect makes its home only below a folder that exists, and would wait in vain for its server otherwise.
+    (settings.state / "prefect").mkdir(parents=True, exist_ok=True)
     for name, value in (QUIET | {
         "PREFECT_HOME": str(settings.state / "prefect"),
         "PREFECT_LOGGING_LEVEL": log_level,
@@ -44,4 +46,5 @@ def prepare(settings: Settings, *, log_level: str) -> None:
     }).items():
         os.environ.setdefault(name, value)
     os.environ["OSTEOFLOW_WORKSPACE"] = str(settings.workspace)
+    os.environ["OSTEOFLOW_KEY_DIR"] = str(settings.key_dir)
     os.environ["OSTEOFLOW_USER"] = settings.user
