@@ -27,3 +27,74 @@ def real_data() -> Path:
     if not (folder / "fracatlas" / "dataset.csv").is_file():
         pytest.skip("real radiographs not present (set OSTEOFLOW_REAL_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real release bundle: phantoms, the small network (64 pixels, untrained) and the real `export`, in seconds.
+
+    Its probabilities mean nothing; its thresholds lie so that phantoms get all three calls.
+    """
+    import json
+    from dataclasses import asdict
+
+    import numpy as np
+    import pandas as pd
+
+    from components.model import network, runtime
+    from components.model.calibrate import Calibrated
+    from components.model.export import export
+    from components.model.train import Training
+    from components.params import Export
+    from components.radiograph.deidentify import Pseudonyms
+    from components.radiograph.dicom import read
+    from components.radiograph.phantom import DETECTOR_A, draw
+    from components.radiograph.pixels import Transform
+    from components.radiograph.quality import FEATURES, measure
+
+    folder, transform = tmp_path_factory.mktemp("tiny"), Transform(64)
+    for name in ("prepared", "features", "trained"):
+        (folder / name).mkdir()
+    images = [
+        read(draw(n, patient=n, detector=DETECTOR_A, fracture=n % 2 == 0).dicom, Pseudonyms(b"tiny" * 8))
+        for n in range(16)
+    ]
+    ids = np.array([image.meta.image_id for image in images])
+    pixels = np.stack([transform.apply(image.pixels) for image in images])
+    rows = [image.meta.model_dump() for image in images]
+    table = pd.DataFrame(rows).assign(
+        role=["train"] * 4 + ["tune", "calibrate"] * 6, label=[1.0, 0.0] * 8, accepted=True
+    )
+    table.to_parquet(folder / "accepted.parquet")
+    np.savez(
+        folder / "prepared/tiny-0.npz", image_id=ids, pixels=pixels, transform=np.array(json.dumps(asdict(transform)))
+    )
+    quality = [{name: measure(image)[name] for name in FEATURES} for image in images]
+    pd.DataFrame(quality).astype(float).assign(image_id=ids).to_parquet(folder / "features/tiny-0.parquet")
+
+    runtime.start(1)
+    model = network.build("residual", transform.size, None, 0.0)
+    network.save(model, folder / "trained/model.keras")
+    table[:4][["image_id", "patient_id", "label", "role"]].to_parquet(folder / "trained/training_images.parquet")
+    record = {"backbone": "residual", "size": 64, "pretrained": None, "weights_sha256": network.weights_sha256(model)}
+    record |= {"seed": 1, "best_epoch": 1, "epochs": 1, "tune_auroc": 0.5, "fractures": 2, "no_fractures": 2}
+    record |= {"examples_sha256": "0" * 64, "params": {}, "versions": {}}
+    (folder / "trained/training.json").write_text(Training.model_validate(record).model_dump_json())
+    scores = network.logits(model, pixels)
+    cuts = np.quantile(1 / (1 + np.exp(-scores)), (1 / 3, 2 / 3))
+    points = {
+        name: {"threshold": float(cut), "source_role": "tune"}
+        for name, cut in zip(("high_sensitivity", "high_specificity"), cuts, strict=True)
+    }
+    curve = {"slope": 1.0, "intercept": 0.0, "source_role": "calibrate", "n": 6, "thresholds": points}
+    (folder / "calibration.json").write_text(Calibrated.model_validate(curve).model_dump_json())
+    export(
+        accepted=folder / "accepted.parquet",
+        features=folder / "features",
+        prepared=folder / "prepared",
+        trained=folder / "trained",
+        calibration=folder / "calibration.json",
+        bundle=folder / "bundle",
+        params=Export(variant="float32", parity=0.001),
+    )
+    return folder / "bundle"

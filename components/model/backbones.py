@@ -43,7 +43,8 @@ def _residual(size: int, inputs: Any) -> tuple[Any, Any]:
 
     def conv(x: Any, filters: int, kernel: int, stride: int, name: str) -> Any:
         x = layers.Conv2D(filters, kernel, stride, padding="same", use_bias=False, name=f"{name}_conv")(x)
-        return layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
+        # By group, not by batch: nothing to warm up on small archives, and the same in training and release.
+        return layers.GroupNormalization(8, name=f"{name}_norm")(x)
 
     def block(x: Any, filters: int, stride: int, name: str) -> Any:
         y = layers.ReLU(name=f"{name}_relu_1")(conv(x, filters, 3, stride, f"{name}_1"))

@@ -1,4 +1,4 @@
-"""Step: turn logits into probabilities (Platt, on role `calibrate`) and freeze two operating points (on role `tune`)."""
+"""Step: logits into probabilities (Platt, on role `calibrate`), and two frozen operating points (on role `tune`)."""
 
 from __future__ import annotations
 

@@ -24,9 +24,9 @@ def convert(model: Any, curve: Calibrated, variant: str) -> bytes:
     import tensorflow as tf
 
     keras = runtime.keras()
-    inner = keras.Model(
-        model.input, [model.get_layer(network.EMBEDDING).input, model.get_layer(network.EMBEDDING).output]
-    )
+    pooling = model.get_layer(network.EMBEDDING)
+    # Named, because names end up in the file and Keras's own count up per process.
+    inner = keras.Model(model.input, [pooling.input, pooling.output], name="released")
     kernel, bias = (tf.constant(value) for value in model.get_layer(network.LOGIT).get_weights())
     size = model.input.shape[1]
 

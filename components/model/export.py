@@ -31,6 +31,7 @@ def export(
             from the trained network's by more than `params.parity` on any checked image.
     """
     data = examples.load(accepted, prepared, roles=("tune", "calibrate"))
+    quality = quality_of(data, features)
     training, curve = Training.read(trained), Calibrated.read(calibration)
     model = network.load(trained / MODEL)
     if (found := network.weights_sha256(model)) != training.weights_sha256:
@@ -47,24 +48,32 @@ def export(
     images = pd.read_parquet(trained / IMAGES)
     with atomic_folder(bundle) as folder:
         (folder / parts.MODEL).write_bytes(content)
-        reference(data, features, outputs).to_parquet(folder / parts.REFERENCE, index=False)
+        reference(data, quality, outputs).to_parquet(folder / parts.REFERENCE, index=False)
         images.to_parquet(folder / parts.TRAINING_IMAGES, index=False)
         (folder / parts.CARD).write_text(card.render(training, curve, data, images, params.variant, gap), "utf-8")
         made = manifest(data, training, curve, params.variant, len(images), accepted, folder)
         (folder / parts.MANIFEST).write_bytes(made.encode())
 
 
-def reference(data: Examples, features: Path, outputs: list[Outputs]) -> pd.DataFrame:
-    """What unseen images of the training sites look like: quality, probability and embedding of tune + calibrate."""
-    files = sorted(features.glob("*.parquet"))
+def quality_of(data: Examples, features: Path) -> pd.DataFrame:
+    """(n, 1 + features) the quality of exactly the images of `data`, in their order.
+
+    Raises:
+        DataError: some have none.
+    """
     columns = ["image_id", *FEATURES]
-    quality = pd.concat([pd.read_parquet(file, columns=columns) for file in files]) if files else None
-    if quality is None or not set(data.table["image_id"]) <= set(quality["image_id"]):
-        raise DataError(f"{features}: quality features of some images of tune and calibrate are missing; run `inspect`")
-    table = data.table[["image_id", "site", "view", "body_region"]].merge(quality, on="image_id", how="left")
+    files = [pd.read_parquet(file, columns=columns) for file in sorted(features.glob("*.parquet"))]
+    known = pd.concat(files) if files else pd.DataFrame(columns=columns)
+    if missing := int((~data.table["image_id"].isin(known["image_id"])).sum()):
+        raise DataError(f"{features}: {missing} of {len(data.table)} images have no quality features; run `inspect`")
+    return data.table[["image_id"]].merge(known, on="image_id", how="left", validate="one_to_one")
+
+
+def reference(data: Examples, quality: pd.DataFrame, outputs: list[Outputs]) -> pd.DataFrame:
+    """What unseen images of the training sites look like: quality, probability and embedding of tune + calibrate."""
+    table = data.table[["image_id", "site", "view", "body_region"]].merge(quality, on="image_id")
     table["probability"] = [output.probability for output in outputs]
-    table["embedding"] = [output.embedding for output in outputs]
-    return table
+    return table.assign(embedding=pd.Series([output.embedding for output in outputs], index=table.index))
 
 
 def manifest(

@@ -122,11 +122,13 @@ def weights_sha256(model: Any) -> str:
 
 def logits(model: Any, pixels: np.ndarray, *, batch_size: int = 32) -> np.ndarray:
     """(n, size, size) uint8 -> (n,) float64 logits."""
-    parts = [
-        np.asarray(model.predict_on_batch(pixels[i : i + batch_size, :, :, None].astype(np.float32)))[:, 0]
-        for i in range(0, len(pixels), batch_size)
-    ]
-    return np.concatenate(parts).astype(np.float64) if parts else np.zeros(0)
+    found = np.zeros(len(pixels))
+    batch = np.zeros((batch_size, *pixels.shape[1:], 1), np.float32)  # always full: each new shape is compiled anew
+    for start in range(0, len(pixels), batch_size):
+        rows = pixels[start : start + batch_size]
+        batch[: len(rows), :, :, 0] = rows
+        found[start : start + len(rows)] = np.asarray(model.predict_on_batch(batch))[: len(rows), 0]
+    return found
 
 
 def save(model: Any, path: Path) -> None:

@@ -75,9 +75,8 @@ def train(*, accepted: Path, prepared: Path, trained: Path, params: Train) -> No
     path, origin = given if given else (None, None)
     runtime.start(params.seed)
     model = network.build(params.backbone, data.transform.size, path, params.dropout)
-    record = {"examples": data.sha256, "params": params.model_dump(mode="json"), "versions": _versions()}
-    record["pretrained"] = origin.sha256 if origin else None
-    key = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+    everything = [data.sha256, params.model_dump(mode="json"), _versions(), origin.sha256 if origin else None]
+    key = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
     checkpoints = trained.parent / ".training"
     history = Fit(model, fit, tune, params, checkpoints / f"{key[:32]}.npz").run(_progress())
     chosen = best(history)

@@ -1,0 +1,65 @@
+"""Explanations: the released map is Grad-CAM, SmoothGrad finds the evidence, the pointing game counts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from components.model import examples, network
+from components.model.explain import grad_cam, pointing_game, smooth_grad
+from components.radiograph.labels import Box
+from components.serving.bundle import Bundle
+
+
+def cosine(a, b):
+    return float((a * b).sum() / (np.linalg.norm(a) * np.linalg.norm(b)))
+
+
+@pytest.fixture(scope="module")
+def fractures(trained):
+    data = examples.load(**trained.inputs, roles=("calibrate",))
+    return data.pixels[data.labels == 1][:5]
+
+
+def test_the_released_map_is_grad_cam(trained, released, fractures):
+    """For pooling and a linear head the class-activation map in the graph and Grad-CAM coincide."""
+    model, bundle = network.load(trained.trained / "model.keras"), Bundle.open(released)
+
+    assert min(cosine(grad_cam(model, s), bundle.graph.run(s).heat_map) for s in fractures) > 0.99
+
+
+def test_smooth_grad_lights_the_spot(trained, fractures):
+    """Pixels of the bright spot matter more than the rest."""
+    model = network.load(trained.trained / "model.keras")
+    ratios = []
+    for square in fractures:
+        sensitivity = smooth_grad(model, square, samples=8)
+        ratios.append(sensitivity[square > 170].mean() / sensitivity[square <= 170].mean())
+
+    assert np.median(ratios) > 1.5
+
+
+def test_smooth_grad_is_repeatable(trained, fractures):
+    """One seed, one map, in 0..1."""
+    model = network.load(trained.trained / "model.keras")
+    one, two = (smooth_grad(model, fractures[0], samples=2, seed=5) for _ in range(2))
+
+    assert np.array_equal(one, two)
+    assert (float(one.max()), one.shape) == (1.0, (32, 32))
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "tolerance", "hit"),
+    [(5, 7, 0, True), (4, 7, 0, False), (9, 9, 0, True), (10, 9, 0, False), (10, 9, 1, True), (40, 40, 0, True)],
+)
+def test_the_pointing_game_counts_peaks_inside_a_box(row, column, tolerance, hit):
+    """Two boxes, rows 5-9 and columns 7-9, and the single pixel (40, 40); borders belong to the box."""
+    heat_map = np.zeros((64, 64), np.float32)
+    heat_map[row, column] = 1
+    boxes = [Box(x=7, y=5, width=3, height=5), Box(x=40, y=40, width=1, height=1)]
+
+    assert pointing_game(heat_map, boxes, tolerance=tolerance) is hit
+
+
+def test_a_flat_map_points_nowhere():
+    assert pointing_game(np.zeros((8, 8)), [Box(x=0, y=0, width=8, height=8)]) is False
