@@ -30,7 +30,12 @@ DEPLOYMENTS = (
     Deployment("intake", "Take in what has reached the inbox.", cron="15 1 * * *"),
     Deployment("feedback", "Settle clinician corrections and commit the labels.", cron="5 * * * *"),
     Deployment("monitor", "Compare production with the champion's reference.", cron="45 5 * * *"),
-    Deployment("retrain", "Build, register and judge a challenger.", cron="0 2 * * 6", on=("osteoflow.drift", "osteoflow.retrain.due")),
+    Deployment(
+        "retrain",
+        "Build, register and judge a challenger.",
+        cron="0 2 * * 6",
+        on=("osteoflow.drift", "osteoflow.retrain.due"),
+    ),
     Deployment("promote", "Roll out what a reviewer approved.", every=timedelta(seconds=30)),
 )
 
@@ -45,9 +50,15 @@ def deployments() -> list[Any]:
     for row in DEPLOYMENTS:
         flow = getattr(import_module(f"flows.{row.flow}"), row.flow)
         schedule = {"cron": row.cron} if row.cron else {"interval": row.every}
-        triggers = [DeploymentEventTrigger(enabled=True, expect={event}, name=f"{row.flow} on {event}") for event in row.on]
+        triggers = [
+            DeploymentEventTrigger(enabled=True, expect={event}, name=f"{row.flow} on {event}") for event in row.on
+        ]
         # One run of a flow at a time: a second writer would only wait for the first.
-        made.append(flow.to_deployment(name="osteoflow", description=row.why, triggers=triggers, concurrency_limit=1, **schedule))
+        made.append(
+            flow.to_deployment(
+                name="osteoflow", description=row.why, triggers=triggers, concurrency_limit=1, **schedule
+            )
+        )
     return made
 
 

@@ -41,9 +41,7 @@ def context_of(build: Workspace, commit: str, name: str, version: int, proposer:
     )
 
 
-def describe(
-    registry: Registry, name: str, version: int, decision: Decision, evaluation: Path, state: Path
-) -> Path:
+def describe(registry: Registry, name: str, version: int, decision: Decision, evaluation: Path, state: Path) -> Path:
     """Put the verdict where the reviewer reads it (the version's page), and the report where it stays.
 
     Returns:

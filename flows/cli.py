@@ -171,8 +171,11 @@ def rollback(
         key=clients.signing_key(settings, settings.user),
     )
     version = entry.body["version"]
-    _say(f"Version {version} is champion again (ledger entry {entry.seq}, signed by {settings.user}).",
-         {"version": version, "entry": entry.seq}, as_json)
+    _say(
+        f"Version {version} is champion again (ledger entry {entry.seq}, signed by {settings.user}).",
+        {"version": version, "entry": entry.seq},
+        as_json,
+    )
 
 
 @app.command()
@@ -225,8 +228,10 @@ def audit(as_json: Json = False) -> None:
     _say(ledger_table(count, entries), body, as_json)
 
 
-trace_app = typer.Typer(help="Follow a prediction to its training images, or an image to the models that learned from it.",
-                        no_args_is_help=True)
+trace_app = typer.Typer(
+    help="Follow a prediction to its training images, or an image to the models that learned from it.",
+    no_args_is_help=True,
+)
 app.add_typer(trace_app, name="trace")
 
 

@@ -74,4 +74,15 @@ def quarantine(settings: Settings) -> Path:
     return settings.state / "quarantine"
 
 
-__all__ = ["champion_bundle", "ledger", "load_settings", "params", "prediction_log", "pseudonyms", "quarantine", "registry", "signing_key", "workspace"]
+__all__ = [
+    "champion_bundle",
+    "ledger",
+    "load_settings",
+    "params",
+    "prediction_log",
+    "pseudonyms",
+    "quarantine",
+    "registry",
+    "signing_key",
+    "workspace",
+]

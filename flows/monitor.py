@@ -30,7 +30,9 @@ class Watch(BaseModel):
     def text(self) -> str:
         """The findings in a few lines, for a person."""
         alert = f"Alert raised (ledger entry {self.alert})." if self.alert is not None else "No new alert."
-        return "\n".join([self.summary(), *self.drift.reasons, *self.performance.reasons, f"{alert} Report: {self.report}"])
+        return "\n".join(
+            [self.summary(), *self.drift.reasons, *self.performance.reasons, f"{alert} Report: {self.report}"]
+        )
 
     def summary(self) -> str:
         """The verdict in one line."""

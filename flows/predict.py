@@ -48,7 +48,9 @@ def predict_files(settings: Settings, files: list[Path], out: Path | None) -> li
         PromotionRefused: no model may serve; the message says why.
     """
     params = clients.params(settings)
-    serving = Champion(ledger=settings.ledger_path, bundles=settings.state / "bundles", name=params.gate.model).current()
+    serving = Champion(
+        ledger=settings.ledger_path, bundles=settings.state / "bundles", name=params.gate.model
+    ).current()
     if not isinstance(serving, Serving):
         raise PromotionRefused(serving.sentence)
     pseudonyms = clients.pseudonyms(settings)
@@ -58,7 +60,9 @@ def predict_files(settings: Settings, files: list[Path], out: Path | None) -> li
     ]
 
 
-def _one(number: int, data: bytes, serving: Serving, pseudonyms: Pseudonyms, max_megapixels: int, out: Path | None) -> FileResult:
+def _one(
+    number: int, data: bytes, serving: Serving, pseudonyms: Pseudonyms, max_megapixels: int, out: Path | None
+) -> FileResult:
     try:
         image = dicom.read(data, pseudonyms, max_megapixels=max_megapixels)
         said = serving.bundle.predict(image.pixels)
@@ -66,6 +70,10 @@ def _one(number: int, data: bytes, serving: Serving, pseudonyms: Pseudonyms, max
     except DataError as error:
         return FileResult(number=number, refused=str(error))
     return FileResult(
-        number=number, image_id=image.meta.image_id, probability=said.probability, call=said.call,
-        version=serving.version, written=[path.name for path in written],
+        number=number,
+        image_id=image.meta.image_id,
+        probability=said.probability,
+        call=said.call,
+        version=serving.version,
+        written=[path.name for path in written],
     )

@@ -25,11 +25,13 @@ class Judgement(BaseModel):
 
     def text(self) -> str:
         """The outcome in a few lines, for a person."""
-        return "\n".join([
-            f"Version {self.version} registered as challenger, from commit {self.commit[:12]}, in {self.wall_seconds:.0f} s.",
-            self.decision.text(),
-            f"Report: {self.reports}/report.html",
-        ])
+        return "\n".join(
+            [
+                f"Version {self.version}, from commit {self.commit[:12]}, registered as challenger; {self.wall_seconds:.0f} s.",
+                self.decision.text(),
+                f"Report: {self.reports}/report.html",
+            ]
+        )
 
 
 @flow(name="retrain")

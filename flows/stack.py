@@ -68,8 +68,13 @@ def parts(settings: Settings) -> list[Part]:
     mlflow, mlflow_env = server_command(settings)
     python = sys.executable
     return [
-        Part("prefect", [python, "-m", "prefect", "server", "start", "--host", settings.host, "--port", str(settings.prefect_port)],
-             settings.prefect_port, "/api/health", {"PREFECT_UI_API_URL": prefect_api, "PREFECT_API_URL": prefect_api}),
+        Part(
+            "prefect",
+            [python, "-m", "prefect", "server", "start", "--host", settings.host, "--port", str(settings.prefect_port)],
+            settings.prefect_port,
+            "/api/health",
+            {"PREFECT_UI_API_URL": prefect_api, "PREFECT_API_URL": prefect_api},
+        ),
         Part("mlflow", mlflow, settings.mlflow_port, "/health", mlflow_env),
         Part("clinic", [python, "-m", "components.serving"], settings.service_port, "/health"),
         Part("deployments", [python, "-m", "flows"], env={"PREFECT_API_URL": prefect_api}),
@@ -98,13 +103,17 @@ def serve(settings: Settings) -> None:
             children[part.name] = _start(part, settings, logs)
         for part in stack:
             _await(part, settings.host, children[part.name], logs)
-        marker.write_text(json.dumps({"pid": os.getpid(), "prefect": f"http://{settings.host}:{settings.prefect_port}/api"}))
+        marker.write_text(
+            json.dumps({"pid": os.getpid(), "prefect": f"http://{settings.host}:{settings.prefect_port}/api"})
+        )
         _announce(settings, stack)
         while True:
             time.sleep(1)
             for name, child in children.items():
                 if child.poll() is not None:
-                    raise Unavailable(f"{name} stopped with exit code {child.returncode}; its last words are in {logs / f'{name}.log'}")
+                    raise Unavailable(
+                        f"{name} stopped with exit code {child.returncode}; see {logs / f'{name}.log'}"
+                    )
     except KeyboardInterrupt:
         Console(stderr=True).print("Stopping.")
     finally:
@@ -124,8 +133,13 @@ def join(settings: Settings) -> None:
 def _start(part: Part, settings: Settings, logs: Path) -> subprocess.Popen[bytes]:
     with (logs / f"{part.name}.log").open("wb") as log:
         return subprocess.Popen(  # its own session: Ctrl-C reaches us alone, and we stop the children in order
-            part.command, cwd=settings.workspace, env=os.environ | part.env, stdin=subprocess.DEVNULL,
-            stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+            part.command,
+            cwd=settings.workspace,
+            env=os.environ | part.env,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
 
 
@@ -173,5 +187,8 @@ def _announce(settings: Settings, stack: list[Part]) -> None:
             table.add_row(part.name, f"http://{settings.host}:{part.port}")
     console = Console()
     console.print(table)
-    console.print(f"MLflow's users and passwords: {settings.state / 'mlflow-users.json'} (readable by you alone). Logs: "
-                  f"{settings.state / 'logs'}. Ctrl-C stops everything.", soft_wrap=True)
+    console.print(
+        f"MLflow's users and passwords: {settings.state / 'mlflow-users.json'} (readable by you alone). Logs: "
+        f"{settings.state / 'logs'}. Ctrl-C stops everything.",
+        soft_wrap=True,
+    )

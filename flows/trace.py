@@ -30,15 +30,18 @@ class PredictionTrace(BaseModel):
 
     def text(self) -> str:
         """The chain, a link a line."""
+        said = self.prediction
         labels = ", ".join(f"{count} {who}" for who, count in self.training_labels.items())
-        return "\n".join([
-            f"prediction   {self.prediction['id']}  probability {self.prediction['probability']:.3f}, {self.prediction['call']}",
-            f"image        {self.prediction['image_id']}  (site {self.prediction['site']}, {self.corrections} correction(s))",
-            f"bundle       {self.bundle_hash}",
-            f"version      {self.version}  approved by {self.approver}: {self.rationale}",
-            f"build        git commit {self.git_commit}, accepted data {self.data_sha256}",
-            f"learned from {self.training_images} images of {self.training_patients} patients; labels: {labels}",
-        ])
+        return "\n".join(
+            [
+                f"prediction   {said['id']}  probability {said['probability']:.3f}, {said['call']}",
+                f"image        {said['image_id']}  (site {said['site']}, {self.corrections} correction(s))",
+                f"bundle       {self.bundle_hash}",
+                f"version      {self.version}  approved by {self.approver}: {self.rationale}",
+                f"build        git commit {self.git_commit}, accepted data {self.data_sha256}",
+                f"learned from {self.training_images} images of {self.training_patients} patients; labels: {labels}",
+            ]
+        )
 
 
 class ImageTrace(BaseModel):
@@ -54,8 +57,10 @@ class ImageTrace(BaseModel):
         """The image's life, a line an event."""
         lines = [f"image     {self.image_id}  " + ", ".join(f"{k} {v}" for k, v in self.facts.items() if v is not None)]
         lines += [f"label     {e['time']}  {e['label']}  ({e['provenance']}, by {e['reader']})" for e in self.labels]
-        lines += [f"predicted {p['time']}  {p['probability']:.3f} {p['call']}  by version {p['version']}  (prediction {p['id']})"
-                  for p in self.predictions]
+        lines += [
+            f"predicted {p['time']}  {p['probability']:.3f} {p['call']}  by version {p['version']} ({p['id']})"
+            for p in self.predictions
+        ]
         lines.append("learned by version(s) " + (", ".join(map(str, self.learned_by)) or "none"))
         return "\n".join(lines)
 
@@ -71,11 +76,19 @@ def prediction(settings: Settings, identity: str) -> PredictionTrace:
     ledger = clients.ledger(settings)
     bundle_hash = row.bundle_hash
     approval = next((e for e in reversed(ledger.entries("approval")) if e.body.get("bundle_hash") == bundle_hash), None)
-    decision = next((e for e in reversed(ledger.entries("decision")) if e.body.get("challenger_hash") == bundle_hash), None)
+    decision = next(
+        (e for e in reversed(ledger.entries("decision")) if e.body.get("challenger_hash") == bundle_hash), None
+    )
     learned = pd.read_parquet(settings.state / "bundles" / bundle_hash / "training_images.parquet")
     events = _events(settings, set(learned["image_id"]))
     return PredictionTrace(
-        prediction={"id": row.id, "image_id": row.image_id, "probability": row.probability, "call": row.call, "site": row.site},
+        prediction={
+            "id": row.id,
+            "image_id": row.image_id,
+            "probability": row.probability,
+            "call": row.call,
+            "site": row.site,
+        },
         bundle_hash=bundle_hash,
         version=row.version,
         approver=approval.body["approver"] if approval else None,
@@ -107,8 +120,10 @@ def image(settings: Settings, identity: str) -> ImageTrace:
         image_id=identity,
         facts={key: str(value) for key, value in facts.items()},
         labels=events[["time", "label", "provenance", "reader"]].to_dict("records"),
-        predictions=[{"id": p.id, "time": str(p.time), "probability": p.probability, "call": p.call, "version": p.version}
-                     for p in predictions],
+        predictions=[
+            {"id": p.id, "time": str(p.time), "probability": p.probability, "call": p.call, "version": p.version}
+            for p in predictions
+        ],
         learned_by=_versions_that_learned(settings, identity),
     )
 

@@ -63,7 +63,14 @@ def _make_workspace(clone: Path, root: Path) -> None:
     for pointer in ("data/studies.dvc", "data/labels.dvc", "dvc.lock"):  # the demo starts from an empty archive
         _git(root, "rm", "--quiet", "--ignore-unmatch", pointer)
     write(root / "params.yaml")
-    _git(root, "commit", "--quiet", "--all", "-m", "Demo: an empty archive, and parameters that fit phantoms and six minutes")
+    _git(
+        root,
+        "commit",
+        "--quiet",
+        "--all",
+        "-m",
+        "Demo: an empty archive, and parameters that fit phantoms and six minutes",
+    )
 
 
 def _git(folder: Path, *arguments: str) -> None:

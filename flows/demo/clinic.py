@@ -38,8 +38,12 @@ def service(settings: Settings) -> Iterator[httpx.Client]:
     logs.mkdir(parents=True, exist_ok=True)
     with (logs / "demo-clinic.log").open("wb") as log:
         child = subprocess.Popen(
-            [sys.executable, "-m", "components.serving"], cwd=settings.workspace, stdin=subprocess.DEVNULL,
-            stdout=log, stderr=subprocess.STDOUT, env=os.environ | {"OSTEOFLOW_SERVICE_PORT": str(port)},
+            [sys.executable, "-m", "components.serving"],
+            cwd=settings.workspace,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"OSTEOFLOW_SERVICE_PORT": str(port)},
         )
     try:
         with httpx.Client(base_url=f"http://{settings.host}:{port}", timeout=60) as client:
@@ -65,7 +69,9 @@ def send(client: httpx.Client, files: Iterable[Path], advance: Callable[[], None
     """
     answers = []
     for file in files:
-        answer = client.post("/api/predictions", content=file.read_bytes(), headers={"Content-Type": "application/dicom"})
+        answer = client.post(
+            "/api/predictions", content=file.read_bytes(), headers={"Content-Type": "application/dicom"}
+        )
         if answer.status_code not in (200, 201):
             raise Unavailable(f"the service answered {answer.status_code} to a phantom: {answer.text[:200]}")
         answers.append(answer.json())
