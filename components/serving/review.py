@@ -18,9 +18,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
 from components.errors import DataError, LedgerCorrupt, MissingPatient, OsteoflowError, UnknownLabel, UnreadableImage
-from components.serving.bundle import CARD
+from components.promotion.ledger import Entry
 from components.serving.cases import Case, agreement, confidence
 from components.serving.champion import Off, Serving
+from components.serving.manifest import CARD
 from components.serving.service import Service
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
@@ -34,6 +35,12 @@ CALLS = {
     "blind": ("◌", "Blind read"),
 }
 LABELS = {"fracture": "Fracture", "no_fracture": "No fracture", "unknown": "Cannot tell"}
+SEVERITIES = {
+    "critical": ("▲", "Critical: the model may be missing fractures"),
+    "warning": ("▲", "Warning: cases have drifted from what the model was made on"),
+    "notice": ("◆", "Notice: something new is being sent"),
+    "clear": ("○", "Cleared"),
+}
 # What needs a person comes first. A blind case has a place of its own, so that its place tells nothing.
 ORDER = ("review", "blind", "fracture", "no_fracture")
 
@@ -117,7 +124,7 @@ def alerts(request: Request) -> Response:
         entries = _service(request).champion.ledger.entries("alert")
     except LedgerCorrupt:
         return message(request, 503, "The ledger is damaged; run `osteoflow audit`.")
-    return _page(request, "alerts.html", alerts=[_alert(entry.time, entry.body) for entry in reversed(entries)])
+    return _page(request, "alerts.html", alerts=[_alert(entry) for entry in reversed(entries)])
 
 
 @router.get("/model")
@@ -214,10 +221,22 @@ def pages() -> Environment:
     )
 
 
-def _alert(time: str, body: dict[str, Any]) -> dict[str, Any]:
-    title = str(body.get("title") or body.get("message") or "Alert")
-    facts = [(name.replace("_", " "), value) for name, value in body.items() if value != title]
-    return {"time": _iso(time), "title": title, "facts": [(n, v) for n, v in facts if isinstance(v, str | int | float)]}
+def _alert(entry: Entry) -> dict[str, Any]:
+    """An alert of the ledger in words: how bad, why, and on how many cases of when."""
+    body = entry.body
+    severity = str(body.get("severity", "notice"))
+    shape, words = SEVERITIES.get(severity, SEVERITIES["notice"])
+    reasons = [str(reason).replace("`", "") for reason in body.get("reasons") or body.get("findings") or []]
+    facts = {"cases": body.get("cases"), "from": body.get("since"), "until": body.get("until")}
+    facts |= {"bundle": str(body.get("bundle", ""))[:12], "report": body.get("report"), "ledger entry": entry.seq}
+    return {
+        "time": _iso(entry.time),
+        "severity": severity,
+        "shape": shape,
+        "words": words,
+        "reasons": reasons,
+        "facts": [(name, value) for name, value in facts.items() if value not in (None, "")],
+    }
 
 
 def _iso(time: str) -> str:

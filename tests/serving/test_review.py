@@ -142,10 +142,19 @@ def test_no_file_is_said_kindly(clinic):
 def test_alerts_come_from_the_ledger(clinic, config):
     assert "All quiet." in clinic.get("/alerts").text
 
-    Ledger(config.ledger).append("alert", {"title": "Sharpness drifted", "site": "site-b", "distance": 0.41})
+    Ledger(config.ledger).append(
+        "alert",
+        {
+            "severity": "warning",
+            "reasons": ["`sharpness` drifted by 0.41"],
+            "findings": ["drift:sharpness"],
+            "cases": 80,
+        },
+    )
     page = clinic.get("/alerts").text
-    assert "Sharpness drifted" in page
-    assert "0.41" in page
+    assert "Warning: cases have drifted" in page
+    assert "sharpness drifted by 0.41" in page
+    assert "<dt>cases</dt><dd>80</dd>" in page
 
 
 def test_the_model_page_names_who_approved(clinic, approved):
