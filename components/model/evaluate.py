@@ -1,0 +1,108 @@
+"""Step: judge the release bundle, the very artefact that will be served, on the sealed test images."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from components.dataset.store import atomic_folder
+from components.model import measure
+from components.model.comparison import Sealed
+from components.model.evaluation import FILE, PREDICTIONS, REPORT, Evaluation, Localisation
+from components.model.explain import pointing_game
+from components.model.gallery import Gallery
+from components.model.report import render
+from components.model.slices import slices
+from components.model.statistics import rate
+from components.params import Evaluate
+from components.radiograph.labels import Box
+from components.serving.bundle import Bundle, Prediction
+
+SHOWN = (
+    "image_id",
+    "patient_id",
+    "label",
+    "site",
+    "device",
+    "view",
+    "body_region",
+    "sex",
+    "age_years",
+    "hour",
+    "hardware",
+)
+
+
+@dataclass
+class Watch:
+    """Looks at each image once, while its pixels are in memory: where the heat map points, and the gallery."""
+
+    boxes: list[tuple[Box, ...]]
+    gallery: Gallery
+    hits: dict[int, bool] = field(default_factory=dict)
+
+    def __call__(self, row: int, pixels: np.ndarray, prediction: Prediction) -> None:
+        if self.boxes[row]:
+            self.hits[row] = pointing_game(prediction.heat_map, self.boxes[row])
+        self.gallery.offer(row, pixels, prediction, self.boxes[row])
+
+
+def evaluate(*, accepted: Path, studies: Path, bundle: Path, evaluation: Path, params: Evaluate) -> None:
+    """Write the folder `evaluation`: evaluation.json, predictions.parquet, report.html.
+
+    Raises:
+        DataError: the test set has no fractures, or nothing but fractures.
+        PatientLeak: the bundle learned from a test patient.
+        BundleCorrupt: the bundle does not match its manifest.
+    """
+    sealed, model = Sealed.read(accepted), Bundle.open(bundle)
+    labels, patients, thresholds = sealed.labels, sealed.patients, model.manifest.thresholds
+    watch = Watch([boxes_of(text) for text in sealed.table["boxes"]], Gallery(labels))
+    probabilities = sealed.predict(model, studies, watch)
+    calls = [model.call(float(p)) for p in probabilities]
+    auroc, auprc = measure.ranking(labels, probabilities, patients, params)
+    points = measure.points(labels, probabilities, patients, thresholds, params)
+    pointed = np.array([row for row in sorted(watch.hits) if labels[row] == 1], dtype=int)
+    found = Evaluation(
+        bundle_hash=model.hash,
+        accepted_sha256=hashlib.sha256(accepted.read_bytes()).hexdigest(),
+        test_sha256=sealed.sha256,
+        evidence="weak grouping" if sealed.weak else "patient grouping",
+        images=len(labels),
+        patients=len(set(patients)),
+        positives=int(labels.sum()),
+        negatives=int((1 - labels).sum()),
+        excluded=sealed.excluded,
+        resamples=params.resamples,
+        seed=params.seed,
+        min_slice=params.min_slice,
+        auroc=auroc,
+        auprc=auprc,
+        sensitivity=points.high_sensitivity.sensitivity,
+        specificity=points.high_specificity.specificity,
+        points=points,
+        reliability=measure.reliability(labels, probabilities, patients, params),
+        review=measure.review(labels, calls, patients),
+        localisation=Localisation(
+            hit_rate=rate(np.array([watch.hits[row] for row in pointed], dtype=bool), patients[pointed])
+        ),
+        benefit=measure.benefit(labels, probabilities),
+        slices=slices(sealed.table, probabilities, thresholds, params),
+    )
+    table = sealed.table[[name for name in SHOWN if name in sealed.table]].assign(probability=probabilities, call=calls)
+    with atomic_folder(evaluation) as draft:
+        (draft / FILE).write_bytes(found.encode())
+        table.to_parquet(draft / PREDICTIONS, index=False)
+        page = render(found, labels, probabilities, patients, watch.gallery, model.manifest)
+        (draft / REPORT).write_text(page, encoding="utf-8")
+
+
+def boxes_of(text: object) -> tuple[Box, ...]:
+    """The boxes of a row of cases.parquet: a JSON list, or nothing."""
+    if not isinstance(text, str) or not text:
+        return ()
+    return tuple(Box.model_validate(box) for box in json.loads(text))

@@ -1,0 +1,153 @@
+"""Noun: evaluation.json: what a bundle did on the sealed test images, every figure with interval and denominator."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from components.errors import DataError
+from components.model.statistics import Estimate
+
+FILE = "evaluation.json"
+PREDICTIONS = "predictions.parquet"
+REPORT = "report.html"
+
+Evidence = Literal["patient grouping", "weak grouping"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AtPrevalence(_Part):
+    """Predictive values where `prevalence` of the patients have a fracture; None: no image is called so."""
+
+    prevalence: float
+    ppv: Estimate | None
+    npv: Estimate | None
+
+
+class Point(_Part):
+    """Both rates at one threshold, frozen before the test set was seen."""
+
+    threshold: float
+    source_role: str
+    sensitivity: Estimate
+    specificity: Estimate
+    accuracy: Estimate
+    f1: Estimate | None
+    at_prevalence: tuple[AtPrevalence, ...]
+
+
+class Points(_Part):
+    high_sensitivity: Point
+    high_specificity: Point
+
+
+class Reliability(_Part):
+    """Calibration. `slope` and `intercept` are None when no finite line fits (the probabilities separate the classes).
+
+    Attributes:
+        ece: expected calibration error; `ece_null_mean` and `ece_null_95` are what chance alone gives.
+        consistent: the error lies within chance, and the slope's interval touches .8 to 1.2.
+    """
+
+    brier: Estimate
+    slope: Estimate | None
+    intercept: Estimate | None
+    ece: float
+    ece_null_mean: float
+    ece_null_95: float
+    consistent: bool
+
+
+class Benefit(_Part):
+    """One row of the decision curve: net true positives per image; doing nothing has 0."""
+
+    threshold: float
+    model: float
+    treat_all: float
+
+
+class Review(_Part):
+    """What the bundle leaves to a person, and how it does on the rest; None: nothing of that kind is left."""
+
+    share: Estimate
+    sensitivity: Estimate | None
+    specificity: Estimate | None
+
+
+class Slice(_Part):
+    """One value of one column.
+
+    Attributes:
+        verdict: "insufficient" below evaluate.min_slice fractures or non-fractures; it has no figures and is not green.
+        difference: of sensitivity (high-sensitivity point), and of specificity (high-specificity point), to the rest.
+        p: two-sided, of each difference; None where the rest is insufficient.
+        flagged: a difference with a false discovery rate of 5% over all slices (Benjamini-Hochberg: for exploration).
+    """
+
+    column: str
+    value: str
+    images: int
+    patients: int
+    positives: int
+    negatives: int
+    verdict: Literal["measured", "insufficient"]
+    auroc: Estimate | None = None
+    sensitivity: Estimate | None = None
+    specificity: Estimate | None = None
+    difference_sensitivity: Estimate | None = None
+    difference_specificity: Estimate | None = None
+    p_sensitivity: float | None = None
+    p_specificity: float | None = None
+    flagged: bool = False
+
+
+class Localisation(_Part):
+    """Pointing game on fractures with boxes: how often the heat map's peak lies in one."""
+
+    hit_rate: Estimate | None
+
+
+class Evaluation(_Part):
+    """evaluation.json. `sensitivity` is at the high-sensitivity point, `specificity` at the high-specificity point."""
+
+    format: Literal[1] = 1
+    bundle_hash: str
+    accepted_sha256: str
+    test_sha256: str
+    evidence: Evidence
+    images: int
+    patients: int
+    positives: int
+    negatives: int
+    excluded: dict[str, int]
+    resamples: int
+    seed: int
+    min_slice: int
+    auroc: Estimate
+    auprc: Estimate
+    sensitivity: Estimate
+    specificity: Estimate
+    points: Points
+    reliability: Reliability
+    review: Review
+    localisation: Localisation
+    benefit: tuple[Benefit, ...]
+    slices: tuple[Slice, ...]
+
+    def encode(self) -> bytes:
+        """The same evaluation is the same bytes: sorted keys, no clock, no path."""
+        return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
+
+    @classmethod
+    def read(cls, folder: Path) -> Evaluation:
+        """Raises: DataError when the file is missing or is not an evaluation."""
+        try:
+            return cls.model_validate_json((folder / FILE).read_bytes())
+        except (OSError, ValidationError) as error:
+            raise DataError(f"{folder / FILE}: no evaluation ({type(error).__name__}); run `evaluate`") from None
