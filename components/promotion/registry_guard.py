@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from components.settings import Settings, load_settings
 
 ADMIN = "admin"
 PASSWORDS = "mlflow-users.json"
+ASSISTANT = "/mlflow/assistant"
 # MLflow's error code and HTTP status for each branch of the error tree; the first match counts.
 ANSWERS: tuple[tuple[type[OsteoflowError], str, int], ...] = (
     (PromotionRefused, "PERMISSION_DENIED", 403),
@@ -52,6 +54,7 @@ def create_app() -> Any:
         if not auth.store.has_user(user):
             auth.store.create_user(user, password)
     _guard(app, rules)
+    _drop_assistant(guarded)
     return guarded
 
 
@@ -161,6 +164,21 @@ def _guard(app: Any, rules: Rules) -> None:
         return None
 
     app.before_request(check)
+
+
+def _drop_assistant(guarded: Any) -> None:
+    """MLflow's chat assistant runs commands on the server and asks outside providers: it has no business here."""
+    from fastapi import FastAPI
+    from starlette.requests import Request
+    from starlette.responses import PlainTextResponse, Response
+
+    async def absent(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        if ASSISTANT in request.url.path:
+            return PlainTextResponse("Not Found", status_code=404)
+        return await call_next(request)
+
+    if isinstance(guarded, FastAPI):  # under another server than uvicorn MLflow mounts no assistant
+        guarded.middleware("http")(absent)
 
 
 def _require_store(uri: str) -> None:

@@ -13,9 +13,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from components.errors import PromotionRefused
-from components.promotion.approve import approve, has_passed
+from components.promotion.approve import approve
 from components.promotion.ledger import Ledger, SigningKey
 from components.promotion.registry import CHAMPION, PREFIX, RATIONALE, Registry
+from components.promotion.standing import has_passed
 
 Rule = Callable[[Any, str], None]
 

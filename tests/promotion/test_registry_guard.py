@@ -282,6 +282,15 @@ def test_what_everyone_needs_still_works(server, passed):
     assert server.ask("engineer", "POST", "registered-models/alias", **body).status_code == 200
 
 
+@pytest.mark.parametrize("call", ["config", "message", "sessions/x", "providers/ollama/health"])
+def test_the_chat_assistant_is_not_there(server, call):
+    """MLflow's own would run commands on the server and ask outside providers; also the admin finds nothing."""
+    login = ("admin", server.passwords["admin"])
+    found = httpx.get(f"{server.url}/ajax-api/3.0/mlflow/assistant/{call}", auth=login, timeout=60)
+
+    assert found.status_code == 404
+
+
 def test_the_registry_works_through_the_server(server, tmp_path, made_build):
     """The flows' account registers a build over HTTP; an engineer's refusal arrives as PromotionRefused."""
     from components.promotion.register import register

@@ -1,0 +1,121 @@
+"""Noun: what the ledger says about a version now: judged, overtaken, waiting to go live, champion before.
+
+What the bodies hold (`Verdict` is what this module reads of a decision):
+
+    decision   name, version, bundle_hash, verdict ("passed" or "failed"), champion_hash (null: there was none), ...
+    approval   name, version, bundle_hash, decision_hash, approver, rationale, meaning             (signed)
+    rollout    name, version, bundle_hash, decision_hash, approval_hash
+    rollback   name, version, bundle_hash, replaced_version, replaced_hash, user, reason, meaning  (signed)
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from components.errors import PromotionRefused
+from components.promotion.ledger import Entry, Ledger
+
+
+class Verdict(BaseModel):
+    """What approving reads of a decision's body; the rest of the record is for people."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: str
+    version: int
+    bundle_hash: str
+    verdict: str
+    champion_hash: str | None
+    proposer: str | None = None
+
+
+def has_passed(ledger: Ledger, name: str, version: int) -> bool:
+    """Whether the gate's last word about this version is a pass."""
+    verdicts = [v for e in ledger.entries("decision") if (v := _verdict(e)) and (v.name, v.version) == (name, version)]
+    return bool(verdicts) and verdicts[-1].verdict == "passed"
+
+
+def passed(ledger: Ledger, name: str, version: int, bundle_hash: str) -> Entry:
+    """The last decision about this version, which must be a pass, of this bundle, against the present champion."""
+    what = f"{name} version {version}"
+    decisions = [
+        (e, v) for e in ledger.entries("decision") if (v := _verdict(e)) and (v.name, v.version) == (name, version)
+    ]
+    if not decisions:
+        raise PromotionRefused(
+            f"{what}: the gate has not judged it; run `osteoflow retrain`, which judges what it builds"
+        )
+    entry, verdict = decisions[-1]
+    if verdict.verdict != "passed":
+        raise PromotionRefused(f"{what}: the gate said {verdict.verdict!r} (ledger entry {entry.seq}), not 'passed'")
+    if verdict.bundle_hash != bundle_hash:
+        raise PromotionRefused(
+            f"{what}: the registry holds bundle {bundle_hash[:12]}, the gate judged {verdict.bundle_hash[:12]}"
+        )
+    champion = ledger.champion(name)
+    present = champion.body["bundle_hash"] if champion else None
+    if champion is not None and present == bundle_hash:
+        raise PromotionRefused(f"{what}: it is champion already (ledger entry {champion.seq})")
+    if not _stands(entry, verdict, champion):
+        raise PromotionRefused(
+            f"{what}: it was judged against champion {_short(verdict.champion_hash)} (ledger entry {entry.seq}), which "
+            f"has changed since; it is {_short(present)} now; judge it again"
+        )
+    return entry
+
+
+def waiting(ledger: Ledger, name: str) -> list[Entry]:
+    """Signed approvals without a rollout whose decision still stands."""
+    entries = {e.hash: e for e in ledger.entries()}
+    done = {e.body.get("approval_hash") for e in entries.values() if e.kind == "rollout"}
+    champion = ledger.champion(name)
+    found = []
+    for entry in entries.values():
+        if entry.kind != "approval" or entry.hash in done or entry.body.get("name") != name or not entry.signature:
+            continue
+        decision = entries.get(str(entry.body.get("decision_hash")))
+        verdict = _verdict(decision) if decision and decision.kind == "decision" else None
+        if decision is None or verdict is None or verdict.verdict != "passed":
+            continue
+        if verdict.bundle_hash == entry.body["bundle_hash"] and _stands(decision, verdict, champion):
+            found.append(entry)
+    return found
+
+
+def earlier(ledger: Ledger, name: str, present: Entry, to_version: int | None) -> Entry:
+    """The entry that made the wanted version champion before; None wants the one below the present."""
+    stack: list[Entry] = []  # champions as they lie on each other: a rollback takes off what it returned from
+    past: dict[int, Entry] = {}
+    for entry in ledger.entries():
+        if entry.kind not in ("rollout", "rollback") or entry.body.get("name") != name:
+            continue
+        below = [n for n, e in enumerate(stack) if e.body["bundle_hash"] == entry.body["bundle_hash"]]
+        if entry.kind == "rollback" and below:
+            del stack[below[-1] :]
+        stack.append(entry)
+        past[int(entry.body["version"])] = entry
+    past.pop(int(present.body["version"]), None)
+    target = past.get(to_version) if to_version is not None else (stack[-2] if len(stack) > 1 else None)
+    if target is None:
+        known = ", ".join(map(str, sorted(past))) or "none"
+        wanted = "earlier champion" if to_version is None else f"champion {to_version} before this one"
+        raise PromotionRefused(f"{name}: there was no {wanted}; other champions so far: {known}")
+    return target
+
+
+def _stands(decision: Entry, verdict: Verdict, champion: Entry | None) -> bool:
+    """Whether no champion has come or gone since the decision was taken."""
+    if champion is None:
+        return verdict.champion_hash is None
+    return champion.seq < decision.seq and champion.body["bundle_hash"] == verdict.champion_hash
+
+
+def _verdict(entry: Entry) -> Verdict | None:
+    try:
+        return Verdict.model_validate(entry.body)
+    except ValidationError:
+        return None
+
+
+def _short(bundle_hash: str | None) -> str:
+    return bundle_hash[:12] if bundle_hash else "none"
