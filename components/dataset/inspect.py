@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.dataset.shards import radiographs, refresh
+from components.dataset.shards import Task, radiographs, refresh
 from components.radiograph import quality
 from components.radiograph.quality import FEATURES, measure
 
@@ -52,8 +52,8 @@ class Features:
         pq.write_table(table, path)
 
 
-def _measure(task: tuple[Path, int, None]) -> list[Row]:
-    shard, group, _ = task
+def _measure(_: None, task: Task) -> list[Row]:
+    shard, group = task
     return [{"image_id": image.meta.image_id} | _numbers(measure(image)) for image in radiographs(shard, group)]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from components.dataset.shards import radiographs, refresh
+from components.dataset.shards import Task, radiographs, refresh
 from components.params import Prepare
 from components.radiograph.pixels import Transform
 
@@ -47,7 +47,7 @@ class Squares:
             np.savez(file, image_id=ids, pixels=pixels, transform=np.array(self.transform), key=np.array(key))
 
 
-def _shrink(task: tuple[Path, int, Transform]) -> Part:
-    shard, group, transform = task
+def _shrink(transform: Transform, task: Task) -> Part:
+    shard, group = task
     pairs = [(image.meta.image_id, transform.apply(image.pixels)) for image in radiographs(shard, group)]
     return [image_id for image_id, _ in pairs], np.stack([square for _, square in pairs])

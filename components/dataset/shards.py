@@ -15,8 +15,9 @@ from components.errors import DataError
 from components.radiograph.image import ImageMeta, Radiograph
 from components.radiograph.pixels import decode
 
-T = TypeVar("T")
+S = TypeVar("S")
 R = TypeVar("R")
+Task = tuple[Path, int]  # a shard and the number of one of its row groups
 STORED_ONLY = ("pixel_sha256", "batch")  # columns of a shard that say nothing about the picture
 
 
@@ -38,11 +39,11 @@ class Output(Protocol[R]):
         """Write the parts of one shard, in order, and its key."""
 
 
-def refresh(studies: Path, folder: Path, output: Output[R], work: Callable[[tuple[Path, int, T]], R], extra: T) -> int:
+def refresh(studies: Path, folder: Path, output: Output[R], work: Callable[[S, Task], R], shared: S) -> int:
     """Make the files of `folder` follow the shards of `studies`; return how many had to be written.
 
     Args:
-        work: maps (shard, row group, extra) to one part of the output; a module-level function.
+        work: maps `shared` and a task to one part of the output; a module-level function.
 
     Raises:
         DataError: there are no shards, one is damaged, or the disk is full.
@@ -58,8 +59,8 @@ def refresh(studies: Path, folder: Path, output: Output[R], work: Callable[[tupl
     keys = {shard: f"{output.version}:{fingerprint(shard)}" for shard in standing}
     stale = [shard for shard in standing if output.stands(folder / f"{shard.stem}{output.suffix}") != keys[shard]]
     groups = {shard: pq.ParquetFile(shard).metadata for shard in stale}
-    tasks = [(shard, group, extra) for shard in stale for group in range(groups[shard].num_row_groups)]
-    parts = ordered(work, tasks, images=sum(meta.num_rows for meta in groups.values()))
+    tasks = [(shard, group) for shard in stale for group in range(groups[shard].num_row_groups)]
+    parts = ordered(work, shared, tasks, images=sum(meta.num_rows for meta in groups.values()))
     for shard in stale:
         made = [next(parts) for _ in range(groups[shard].num_row_groups)]
         with atomic_path(folder / f"{shard.stem}{output.suffix}") as draft:

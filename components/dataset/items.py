@@ -1,0 +1,64 @@
+"""What a source offers: items that read themselves, and what it says about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from components.errors import DataError
+from components.radiograph.deidentify import Pseudonyms
+from components.radiograph.image import Radiograph
+from components.radiograph.labels import UNKNOWN, Box
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What a source says about one image: boxes in pixels of the stored image."""
+
+    label: str = UNKNOWN
+    boxes: tuple[Box, ...] = ()
+
+
+class Item(Protocol):
+    """One file of a source; it travels between processes and holds no pixels."""
+
+    def size(self) -> int:
+        """Bytes, without reading them."""
+
+    def data(self) -> bytes:
+        """The file."""
+
+    def image_id(self, data: bytes, pseudonyms: Pseudonyms) -> str | None:
+        """The image's pseudonym, without decoding pixels; None when the file does not say."""
+
+    def read(self, data: bytes, pseudonyms: Pseudonyms, *, max_megapixels: int) -> Radiograph:
+        """Decode; raises UnreadableImage or MissingPatient."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What there is to take in.
+
+    Attributes:
+        reader: who says the labels, as it stands in label events.
+        names: one stable text an item, to tell sources apart; never stored.
+        statements: by image_id; images without one were not spoken about.
+        disagreements: images about which the source contradicts itself; their statement is `unknown`.
+    """
+
+    reader: str
+    items: list[Item]
+    names: list[str]
+    statements: Mapping[str, Statement] = field(default_factory=dict)
+    disagreements: int = 0
+
+
+def require(found: Iterable[str] | None, wanted: Iterable[str], name: str) -> None:
+    """Check the header of a table.
+
+    Raises:
+        DataError: columns are missing.
+    """
+    if missing := [column for column in wanted if column not in (found or ())]:
+        raise DataError(f"{name}: column(s) {', '.join(missing)} missing; nothing was taken in")
