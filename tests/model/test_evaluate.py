@@ -1,0 +1,169 @@
+"""Evaluate: the served artefact, on the sealed images only, with intervals over patients."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from components.dataset.store import write_images
+from components.errors import DataError, PatientLeak
+from components.model.evaluate import evaluate
+from components.model.evaluation import Evaluation
+from components.params import Evaluate
+from components.radiograph.image import ImageMeta, Radiograph
+from components.serving.bundle import Bundle
+
+PARAMS = Evaluate(resamples=200, prevalences=(0.05, 0.2), min_slice=15, seed=3)
+SIDE = 64
+
+
+def meta(number: int, **changes: object) -> ImageMeta:
+    facts = {
+        "image_id": f"test{number:04d}", "patient_id": f"p{number // 2:04d}", "study_id": f"s{number // 2:04d}",
+        "source": "dicom", "grouping": "patient", "site": "north" if number % 4 else "south", "device": "A",
+        "view": "frontal", "body_region": "hand", "sex": "F" if number % 3 else "M", "age_years": 20 + number % 60,
+        "hour": number % 24, "photometric": "MONOCHROME2", "bits_stored": 8, "rows": SIDE, "columns": SIDE,
+    }  # fmt: skip
+    return ImageMeta.model_validate(facts | changes)
+
+
+def picture(number: int, *, fracture: bool) -> tuple[np.ndarray, list[dict[str, float]]]:
+    """Noise; a fracture is a bright 12 x 12 spot, as in the training archive at twice its size."""
+    random = np.random.default_rng(1000 + number)
+    pixels = np.kron(random.normal(90, 15, (SIDE // 2, SIDE // 2)), np.ones((2, 2)))
+    if not fracture:
+        return np.clip(pixels, 0, 255).astype(np.uint8), []
+    y, x = (int(v) for v in 2 * random.integers(2, SIDE // 2 - 8, 2))
+    pixels[y : y + 12, x : x + 12] += 120
+    return np.clip(pixels, 0, 255).astype(np.uint8), [{"x": x, "y": y, "width": 12, "height": 12}]
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory) -> Path:
+    """120 test images of 60 patients, a third fractured, and rows that must not count."""
+    folder = tmp_path_factory.mktemp("sealed")
+    images, rows = [], []
+    for number in range(120):
+        fracture = number % 3 == 0
+        pixels, boxes = picture(number, fracture=fracture)
+        images.append(Radiograph(meta(number), pixels))
+        rows.append(meta(number).model_dump() | {
+            "role": "test", "accepted": True, "label": float(fracture), "boxes": json.dumps(boxes), "ai_visible": False,
+        })  # fmt: skip
+    write_images(folder / "studies", images, batch="a", shard_bytes=10**7)
+    extra = [{"accepted": False}, {"label": np.nan}, {"ai_visible": True}, {"role": "train"}]
+    rows += [rows[0] | {"image_id": f"not{n}"} | change for n, change in enumerate(extra)]
+    pd.DataFrame(rows).to_parquet(folder / "accepted.parquet")
+    return folder
+
+
+def run(archive: Path, bundle: Path, out: Path) -> Evaluation:
+    evaluate(
+        accepted=archive / "accepted.parquet", studies=archive / "studies", bundle=bundle, evaluation=out, params=PARAMS
+    )
+    return Evaluation.read(out)
+
+
+@pytest.fixture(scope="module")
+def done(archive, released, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluated") / "evaluation"
+    run(archive, released, folder)
+    return folder
+
+
+def changed(archive: Path, folder: Path, change) -> Path:
+    """The same archive with another accepted.parquet."""
+    folder.mkdir(exist_ok=True)
+    (folder / "studies").symlink_to(archive / "studies")
+    change(pd.read_parquet(archive / "accepted.parquet")).to_parquet(folder / "accepted.parquet")
+    return folder
+
+
+def test_only_sealed_images_count(done):
+    """Rows not accepted, without a label or read with the AI in view are left out and counted by reason."""
+    found = Evaluation.read(done)
+
+    assert (found.images, found.patients, found.positives, found.negatives) == (120, 60, 40, 80)
+    assert found.excluded == {"not accepted by `validate`": 1, "label unknown": 1, "the AI was visible to a reader": 1}
+
+
+def test_denominators_are_the_right_ones(done):
+    """Sensitivity is over the fractures, specificity over the others, AUROC over all."""
+    found = Evaluation.read(done)
+
+    assert (found.auroc.n, found.sensitivity.n, found.specificity.n, found.review.share.n) == (120, 40, 80, 120)
+    assert found.auroc.low > 0.7
+    assert found.localisation.hit_rate is not None
+    assert found.localisation.hit_rate.n == 40
+
+
+def test_the_scores_are_the_served_ones(done, archive, released):
+    """predictions.parquet holds what Bundle.predict says, for every image, with its call."""
+    table = pd.read_parquet(done / "predictions.parquet").set_index("image_id")
+    bundle = Bundle.open(released)
+    served = [bundle.predict(picture(n, fracture=n % 3 == 0)[0]) for n in (0, 1, 2)]
+    stored = table.loc[["test0000", "test0001", "test0002"]]
+
+    assert list(stored["probability"]) == [p.probability for p in served]
+    assert list(stored["call"]) == [p.call for p in served]
+
+
+def test_the_same_inputs_give_the_same_bytes(done, archive, released, tmp_path):
+    """No clock, no path, no dictionary order: DVC's cache can trust it."""
+    run(archive, released, tmp_path / "again")
+
+    for name in ("evaluation.json", "predictions.parquet", "report.html"):
+        assert (tmp_path / "again" / name).read_bytes() == (done / name).read_bytes(), name
+
+
+def test_small_slices_are_not_judged(done):
+    """Below min_slice of either class a slice is `insufficient` and shows no figure."""
+    slices = {(s.column, s.value): s for s in Evaluation.read(done).slices}
+
+    assert slices["site", "south"].verdict == "insufficient"
+    assert slices["site", "south"].sensitivity is None
+    assert slices["site", "north"].verdict == "measured"
+    assert slices["site", "north"].sensitivity.n == 30
+    assert {c for c, _ in slices} == {"site", "sex", "age_years", "hour"}
+
+
+def test_weak_grouping_marks_the_evidence(archive, released, tmp_path):
+    """Without patient ids every reader is told so."""
+    weak = changed(archive, tmp_path / "weak", lambda table: table.assign(grouping="weak"))
+    found = run(weak, released, tmp_path / "out")
+
+    assert found.evidence == "weak grouping"
+    assert "Weak grouping." in (tmp_path / "out/report.html").read_text()
+
+
+@pytest.mark.parametrize(("label", "missing"), [(0.0, "no fractures"), (1.0, "no non-fractures")])
+def test_a_one_sided_test_set_is_refused(archive, released, tmp_path, label, missing):
+    """All negative or all positive measures nothing; the message says which is missing."""
+    one = changed(archive, tmp_path / "one", lambda table: table[table["label"] == label])
+
+    with pytest.raises(DataError, match=missing):
+        run(one, released, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_test_patient_the_bundle_learned_from_stops_everything(archive, released, tmp_path):
+    """Evidence from training patients is no evidence."""
+    learned = pd.read_parquet(released / "training_images.parquet")["patient_id"].iloc[0]
+    leaky = changed(archive, tmp_path / "leak", lambda table: table.assign(
+        patient_id=table["patient_id"].replace("p0000", learned)))  # fmt: skip
+
+    with pytest.raises(PatientLeak, match="learned from 1 of 60 test patients"):
+        run(leaky, released, tmp_path / "out")
+
+
+def test_an_image_missing_from_the_archive_is_named(archive, released, tmp_path):
+    """A test row without pixels is an error, never a smaller test set."""
+    gone = changed(archive, tmp_path / "gone", lambda table: table.assign(
+        image_id=table["image_id"].replace("test0007", "nowhere")))  # fmt: skip
+
+    with pytest.raises(DataError, match="nowhere"):
+        run(gone, released, tmp_path / "out")
