@@ -29,15 +29,18 @@ AGE_CEILING = 89  # above it an age identifies; it is written as 90
 KEPT = frozenset(
     Tag(name)
     for name in (
-        "SOPClassUID", "Modality", "PresentationIntentType", "Manufacturer", "ManufacturerModelName", "BodyPartExamined",
-        "ViewPosition", "ViewCodeSequence", "ViewModifierCodeSequence", "AnatomicRegionSequence", "ImageLaterality", "Laterality",
-        "PatientSex", "PatientOrientation", "PixelSpacing", "ImagerPixelSpacing", "KVP", "Exposure", "ExposureTime",
-        "ExposureIndex", "TargetExposureIndex", "DeviationIndex", "ImageType", "SamplesPerPixel", "PhotometricInterpretation",
-        "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData", "PixelIntensityRelationship",
-        "PixelIntensityRelationshipSign", "RescaleIntercept", "RescaleSlope", "RescaleType", "PresentationLUTShape", "WindowCenter",
-        "WindowWidth", "ModalityLUTSequence", "VOILUTSequence", "LUTDescriptor", "LUTData", "ModalityLUTType", "SmallestImagePixelValue",
-        "LargestImagePixelValue", "BurnedInAnnotation", "LossyImageCompression", "NumberOfFrames", "PlanarConfiguration",
-        "CodeValue", "CodingSchemeDesignator", "SpecificCharacterSet", "PixelPaddingValue", "PixelPaddingRangeLimit",
+        "SOPClassUID", "Modality", "PresentationIntentType", "Manufacturer", "ManufacturerModelName",
+        "BodyPartExamined", "ViewPosition", "ViewCodeSequence", "ViewModifierCodeSequence",
+        "AnatomicRegionSequence", "ImageLaterality", "Laterality", "PatientSex", "PatientOrientation",
+        "PixelSpacing", "ImagerPixelSpacing", "KVP", "Exposure", "ExposureTime", "ExposureIndex",
+        "TargetExposureIndex", "DeviationIndex", "ImageType", "SamplesPerPixel", "PhotometricInterpretation",
+        "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData",
+        "PixelIntensityRelationship", "PixelIntensityRelationshipSign", "RescaleIntercept", "RescaleSlope",
+        "RescaleType", "PresentationLUTShape", "WindowCenter", "WindowWidth", "ModalityLUTSequence",
+        "VOILUTSequence", "LUTDescriptor", "LUTData", "ModalityLUTType", "SmallestImagePixelValue",
+        "LargestImagePixelValue", "BurnedInAnnotation", "LossyImageCompression", "NumberOfFrames",
+        "PlanarConfiguration", "CodeValue", "CodingSchemeDesignator", "SpecificCharacterSet",
+        "PixelPaddingValue", "PixelPaddingRangeLimit",
     )
 )  # fmt: skip
 DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")
@@ -75,7 +78,7 @@ class Pseudonyms:
 
     @classmethod
     def open(cls, key_dir: Path) -> Pseudonyms:
-        """Read the site's key, made on first use (file 0600 in a folder 0700). Losing it orphans the archive: back it up.
+        """Read the site's key, made on first use (file 0600, folder 0700). Losing it orphans the archive: back it up.
 
         Raises:
             ConfigError: others can read the key, or it is not a key.

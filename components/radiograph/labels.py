@@ -1,4 +1,4 @@
-"""What may be said about a radiograph: a three-valued vocabulary, boxes, and label events that are never overwritten."""
+"""What may be said about a radiograph: a three-valued vocabulary, boxes, and label events that are never changed."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def decode(data: bytes) -> np.ndarray:
     pixels = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED) if buffer.size else None
     if pixels is None or pixels.ndim != 2:
         raise UnreadableImage("stored pixels are no grayscale PNG; the shard is damaged, run `dvc checkout`")
-    return pixels
+    return np.asarray(pixels)
 
 
 @dataclass(frozen=True)

@@ -37,19 +37,19 @@ MAD = 0.6745  # median of |x| of a standard normal variable
 def measure(image: Radiograph) -> dict[str, float | int | bool | str | None]:
     """Measure one image: FEATURES, `polarity_ok` and `phash`.
 
-    | key                          | meaning                                                            | unit          |
-    |------------------------------|--------------------------------------------------------------------|---------------|
-    | exposure_median, _p1, _p99   | percentiles of the foreground (anatomy)                            | stored range  |
-    | saturation                   | share of the foreground at the ends of the stored range            | 0 to 1        |
-    | grey_levels                  | distinct values in the foreground                                  | count         |
-    | field_fraction               | area inside the collimator                                         | 0 to 1        |
-    | sharpness                    | variance of the Laplacian of the foreground, long side 512 px      | (1/255)^2     |
-    | noise                        | median abs(HH) / 0.6745 of the foreground, one-level Haar          | stored range  |
-    | cnr                          | (bone - soft tissue) / noise                                       | ratio         |
-    | motion                       | fine texture across over along the blur, orthogonal pairs          | ratio, >= 1   |
-    | deviation_index              | 10 log10(EI / EI_T); NaN where the device states no index          | dB            |
-    | polarity_ok                  | direct-exposure air is the darkest region; True where none is seen | bool          |
-    | phash                        | 64-bit DCT perceptual hash                                         | 16 hex digits |
+    | key                          | meaning                                                         | unit          |
+    |------------------------------|-----------------------------------------------------------------|---------------|
+    | exposure_median, _p1, _p99   | percentiles of the foreground (anatomy)                         | stored range  |
+    | saturation                   | share of the foreground at the ends of the stored range         | 0 to 1        |
+    | grey_levels                  | distinct values in the foreground                               | count         |
+    | field_fraction               | area inside the collimator                                      | 0 to 1        |
+    | sharpness                    | variance of the Laplacian of the foreground, long side 512 px   | (1/255)^2     |
+    | noise                        | median abs(HH) / 0.6745 of the foreground, one-level Haar       | stored range  |
+    | cnr                          | (bone - soft tissue) / noise                                    | ratio         |
+    | motion                       | fine texture across the blur over along it (>= 1)               | ratio, >= 1   |
+    | deviation_index              | 10 log10(EI / EI_T); NaN where the device states no index       | dB            |
+    | polarity_ok                  | direct-exposure air is the darkest region; True where none seen | bool          |
+    | phash                        | 64-bit DCT perceptual hash                                      | 16 hex digits |
 
     Source: clinical.md section 5; DI: IEC 62494-1.
     """

@@ -94,7 +94,7 @@ def grow(rng: np.random.Generator) -> Limb:
     tubes, half_width, half_depth = LIMBS[part]
     size = (0.62 + 0.38 * min(age, ADULT) / ADULT) * (1.04 if sex == "M" else 0.96) * rng.uniform(0.93, 1.07)
     cortex = _cortex(age, sex) * rng.uniform(0.9, 1.1)
-    flare = float(rng.choice([-1.0, 1.0])) * rng.uniform(48, 85)
+    flare = float(rng.choice([-1.0, 1.0])) * rng.uniform(40, 75)
     bones = []
     for offset, radius in tubes:
         end = flare + rng.normal(0, 2)
@@ -165,15 +165,17 @@ def project(
     contour = width * (1 + 0.08 * np.sin(u / 37 + limb.age) - 0.0015 * u)
     flesh = 2 * depth * np.sqrt(np.maximum(1 - np.square(v / contour), 0))
     muscle = 1 + 0.05 * _texture(rng, rows, columns, 24)
-    total = SOFT * flesh * muscle
-    trabeculae = 1 + 0.07 * _texture(rng, rows, columns, 2)
+    total = np.asarray(SOFT * flesh * muscle, np.float32)
+    trabeculae = 1 + 0.05 * _texture(rng, rows, columns, 2)
     for index, bone in enumerate(limb.bones):
         seen = turned(bone, pose)
-        if broken is not None and broken.bone == index:
-            total = total + trabeculae * fragments(broken, seen, u, v, pose.turn)
-        else:
-            total = total + trabeculae * seen.attenuation(u, v)
-    return np.asarray(total, np.float32)
+        own = broken if broken is not None and broken.bone == index else None
+        # Only pixels that the bone, or its moved part, can cover: a quarter of the picture.
+        covered = np.abs(v - seen.offset) < 1.6 * seen.radius + 2 * abs(seen.bow) + (own.reach(u.max()) if own else 0)
+        along, across = u[covered], v[covered]
+        shade = seen.attenuation(along, across) if own is None else fragments(own, seen, along, across, pose.turn)
+        total[covered] += trabeculae[covered] * shade
+    return total
 
 
 def turned(bone: Bone, pose: Pose) -> Bone:

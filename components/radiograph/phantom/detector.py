@@ -43,7 +43,7 @@ class Detector:
     shutter: bool = True
     rows: int = 288
     columns: int = 224
-    pitch_mm: float = 0.44
+    pitch_mm: float = 0.36
     open_field: float = 0.94
 
 
@@ -54,18 +54,18 @@ DETECTOR_B = Detector(
     maker="Second Phantom Works",
     model="Portable 7",
     bits=10,
-    photons=1100.0,
-    exposure=0.6,
-    blur_px=1.6,
-    scatter=0.3,
+    photons=1600.0,
+    exposure=0.65,
+    blur_px=1.3,
+    scatter=0.25,
     gamma=1.6,
-    gain=1.25,
+    gain=1.1,
     photometric="MONOCHROME1",
     shutter=False,
     rows=256,
     columns=208,
-    pitch_mm=0.5,
-    open_field=0.8,
+    pitch_mm=0.4,
+    open_field=0.85,
 )
 
 

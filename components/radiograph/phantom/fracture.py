@@ -51,15 +51,19 @@ class Break:
         )
         return np.asarray(self.place + self.slope * across + teeth)
 
+    def reach(self, length: float) -> float:
+        """How far across the limb the far part may come to lie, at most, `length` mm from the middle."""
+        return 2 * abs(self.displacement) + 2 * abs(self.angle) * (length + abs(self.place)) + 4
+
     def seen(self, turn: float) -> float:
         """The displacement as a view at `turn` shows it; a view along it still shows a third."""
         shown = float(np.cos(self.heading - turn))
-        return self.displacement * (np.sign(shown) or 1.0) * max(abs(shown), 0.33)
+        return self.displacement * (1.0 if shown >= 0 else -1.0) * max(abs(shown), 0.33)
 
 
 def break_bone(rng: np.random.Generator, kind: str, bones: int, reach: float) -> Break:
     """Invent a fracture of `kind`, within `reach` mm of the field's middle. Some are hard to see, as in life."""
-    severity = rng.beta(1.6, 1.6)
+    severity = rng.beta(1.8, 1.3)
     slope = {
         "transverse": rng.uniform(-0.2, 0.2),
         "oblique": rng.choice([-1.0, 1.0]) * rng.uniform(0.6, 1.5),
@@ -70,10 +74,10 @@ def break_bone(rng: np.random.Generator, kind: str, bones: int, reach: float) ->
         bone=int(rng.integers(bones)) if rng.random() < 0.4 else 0,
         place=rng.uniform(-reach, reach),
         slope=float(slope),
-        gap=(0.5 + 2.2 * severity) * (1.0 if rng.random() < 0.8 else -1.2),
-        displacement=rng.choice([-1.0, 1.0]) * (0.3 + 4.5 * severity * rng.uniform(0.5, 1)),
+        gap=(0.9 + 2.9 * severity) * (1.0 if rng.random() < 0.8 else -1.2),
+        displacement=float(rng.choice([-1.0, 1.0])) * (0.4 + 6.5 * severity * rng.uniform(0.5, 1)),
         heading=rng.uniform(0, np.pi),
-        angle=rng.normal(0, 0.04 + 0.1 * severity),
+        angle=rng.normal(0, 0.04 + 0.13 * severity),
         wedge=rng.uniform(7, 14) if kind == "comminuted" else 0.0,
         phases=(rng.uniform(0, 6.3), rng.uniform(0, 6.3), rng.uniform(0, 6.3)),
     )
@@ -81,7 +85,7 @@ def break_bone(rng: np.random.Generator, kind: str, bones: int, reach: float) ->
 
 def fragments(broken: Break, bone: Bone, u: np.ndarray, v: np.ndarray, turn: float) -> np.ndarray:
     """Attenuation of a broken bone: the near part, the far part moved and bent, and what lies between."""
-    moved = v - broken.seen(turn) - np.tan(broken.angle) * (u - broken.place)
+    moved = v - broken.seen(turn) - float(np.tan(broken.angle)) * (u - broken.place)
     half = broken.gap / 2
     along_near = u - broken.line(v - bone.axis(u))
     along_far = u - broken.line(moved - bone.axis(u))
@@ -90,7 +94,9 @@ def fragments(broken: Break, bone: Bone, u: np.ndarray, v: np.ndarray, turn: flo
     if not broken.wedge:
         return np.asarray(near + far)
     # The wedge turns out of the shaft, the other way than the far part.
-    drawn = v + 0.6 * broken.seen(turn) + np.tan(1.5 * broken.angle + 0.08) * (u - broken.place - broken.wedge / 2)
+    drawn = (
+        v + 0.6 * broken.seen(turn) + float(np.tan(1.5 * broken.angle + 0.08)) * (u - broken.place - broken.wedge / 2)
+    )
     along = u - broken.line(drawn - bone.axis(u))
     between = _edge(along - half) * _edge(broken.wedge - along - half)
     return np.asarray(near + far + 0.8 * between * bone.attenuation(u, drawn))
