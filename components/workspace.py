@@ -192,8 +192,6 @@ class Workspace:
             "GIT_TERMINAL_PROMPT": "0",
             "AWS_REQUEST_CHECKSUM_CALCULATION": self.checksums,
         }
-        # A build is imported from its own clone: nothing of the caller's checkout may shadow it.
-        environment.pop("PYTHONPATH", None)
         lines: list[str] = []
         with subprocess.Popen(
             command, cwd=self.root, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,

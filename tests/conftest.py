@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -98,3 +101,65 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         params=Export(variant="float32", parity=0.001),
     )
     return folder / "bundle"
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A finished demo: the clone it was started in, its workspace and state, and every address it connected to."""
+
+    clone: Path
+    head: str
+    workspace: Path
+    environment: dict[str, str]
+    connections: Path
+    output: str
+
+    @property
+    def state(self) -> Path:
+        return self.workspace / ".osteoflow"
+
+
+# Runs inside every Python process of the demo, before anything else: writes down whom it talks to.
+RECORDER = """
+import os, socket, sys
+def record(event, args):
+    if event == "socket.connect":
+        address = args[1][0] if isinstance(args[1], tuple) else "unix"
+    elif event == "socket.getaddrinfo":
+        address = args[0]
+    else:
+        return
+    with open(os.environ["RECORD_CONNECTIONS"], "a") as file:
+        file.write(f"{address.decode() if isinstance(address, bytes) else address}\\n")
+sys.addaudithook(record)
+"""
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """`osteoflow demo` in a fresh clone of the last commit, with an empty home. Minutes: share it."""
+    folder = tmp_path_factory.mktemp("demo")
+    clone, recorder = folder / "clone", folder / "recorder"
+    subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(clone)], check=True)
+    recorder.mkdir()
+    (recorder / "sitecustomize.py").write_text(RECORDER)
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}/usr/local/bin:/usr/bin:/bin",
+        "HOME": str(folder / "home"),
+        "PYTHONPATH": str(recorder),
+        "RECORD_CONNECTIONS": str(folder / "connections.txt"),
+    }
+    (folder / "home").mkdir()
+    done = subprocess.run(
+        ["osteoflow", "demo"], cwd=clone, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=clone, capture_output=True, text=True, check=True).stdout
+    return Demo(
+        clone=clone,
+        head=head.strip(),
+        workspace=clone / ".osteoflow" / "demo",
+        environment=environment,
+        connections=folder / "connections.txt",
+        output=done.stdout,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Iterator
@@ -238,6 +239,8 @@ def finish(story: Story, seconds: float) -> None:
 
     settings = story.settings
     entries = clients.ledger(settings).verify()
+    summary = {"seconds": round(seconds), "rows": story.rows}
+    (settings.state / "reports" / "demo.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     print(rendered(f"The loop, in {seconds:.0f} s", ("", "first champion", "second champion"), story.table()))
     print(
         f"Ledger: {entries} entries, verified. A demonstration on phantoms: its protocol is wider than a clinic's "
