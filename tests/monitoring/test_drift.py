@@ -1,0 +1,134 @@
+"""Drift: silent on what did not move, loud and readable on what did, and honest when it cannot know."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from components.errors import DataError
+from components.monitoring.drift import _judge, drift
+from tests.monitoring.windows import MONITOR, reference, window
+
+
+def judge(table, known=None):
+    """The verdict alone; the report is tested in test_report."""
+    known = window(seed=1, patients=300) if known is None else known
+    return _judge(known.drop(columns=["time", "device"]), table, MONITOR, 0)
+
+
+def test_windows_of_the_same_law_raise_no_alarm_more_often_than_promised():
+    """25 windows of 40 patients without drift; nominal is q, 5%: at most one of them alarms."""
+    known = window(seed=1, patients=300)
+    alarms = [judge(window(seed=100 + seed, patients=40), known).drifted for seed in range(25)]
+
+    assert sum(alarms) <= 1
+
+
+def test_more_legs_than_usual_is_a_change_of_mix_and_nothing_else():
+    found = judge(window(seed=5, patients=80, hands=0.15))
+
+    assert [f.name for f in found.tested if f.drifted] == ["body_region"]
+    assert (
+        found.reasons == ("the mix of `body_region` changed for 50% of the cases",) or "body_region" in found.reasons[0]
+    )
+
+
+@pytest.mark.parametrize("name", ["noise", "sharpness", "probability"])
+def test_a_planted_shift_is_found_and_named(name):
+    """One standard deviation in 60 patients, and nothing else is accused."""
+    found = judge(window(seed=7, patients=60, shift={name: 1.0}))
+
+    assert found.drifted
+    assert [f.name for f in found.tested if f.drifted] == [name]
+    assert found.reasons[0].startswith(f"`{name}` rose: median ")
+
+
+def test_a_shift_that_only_the_model_sees_is_found():
+    found = judge(window(seed=8, patients=60, embedding_shift=1.5))
+
+    assert [f.name for f in found.tested if f.drifted] == ["embedding"]
+    assert "images look different to the model" in found.reasons[0]
+
+
+def test_a_significant_but_small_shift_is_not_drift():
+    """With 2,000 patients a quarter of a standard deviation is certain, and below the effect floor."""
+    found = judge(window(seed=9, patients=2000, shift={"noise": 0.25}))
+    noise = next(f for f in found.features if f.name == "noise")
+
+    assert noise.q_rejected
+    assert not noise.drifted
+    assert found.status == "stable"
+
+
+def test_few_cases_are_insufficient_not_fine():
+    found = judge(window(seed=10, patients=20, shift={"noise": 5.0}))
+
+    assert (found.status, found.drifted, found.tested) == ("insufficient", False, ())
+    assert found.reasons == ("only 40 cases in the window; 50 are needed to judge drift",)
+
+
+def test_an_empty_window_is_insufficient():
+    assert judge(window(seed=11, patients=1).iloc[:0]).status == "insufficient"
+
+
+def test_a_site_the_reference_never_saw_is_named():
+    table = pd.concat([window(seed=12, patients=40), window(seed=13, patients=20, site="site-b")], ignore_index=True)
+
+    found = judge(table)
+
+    assert found.new_sites == ("site-b",)
+    assert "site site-b is not in the reference (40 of 120 cases)" in found.reasons
+    assert [(s.site, s.cases, s.reference_cases) for s in found.sites] == [("site-a", 80, 600), ("site-b", 40, 0)]
+
+
+def test_a_feature_without_values_is_untested_not_drifted():
+    table = window(seed=14, patients=60).assign(deviation_index=np.nan, noise=None)
+
+    found = judge(table)
+
+    assert {"deviation_index", "noise"} & {f.name for f in found.features} == set()
+    assert found.untested[0] == "`noise`: 0 comparable values in the window, 600 in the reference"
+    assert found.status == "stable"
+
+
+def test_a_feature_column_may_be_absent():
+    assert judge(window(seed=14, patients=60).drop(columns="cnr")).status == "stable"
+
+
+def test_embeddings_of_another_size_are_untested():
+    table = window(seed=15, patients=60)
+    table["embedding"] = [v[:5] for v in table["embedding"]]
+
+    assert judge(table).untested == ("`embedding`: missing, or of another size than the reference's",)
+
+
+def test_equal_inputs_give_equal_verdicts_and_are_left_alone():
+    table = window(seed=16, patients=60, shift={"noise": 1.0})
+    before = table.copy(deep=True)
+
+    assert judge(table) == judge(table.copy())
+    pd.testing.assert_frame_equal(table, before)
+
+
+def test_predictions_of_two_bundles_are_refused(tmp_path):
+    """Scores and embeddings of different models do not compare."""
+    table = window(seed=17, patients=30).assign(bundle_hash=["a", "b"] * 30)
+
+    with pytest.raises(DataError, match="expected predictions of one bundle, found 2"):
+        drift(reference=reference(tmp_path), current=table, report=tmp_path / "report", params=MONITOR)
+
+
+def test_a_missing_reference_says_what_to_do(tmp_path):
+    with pytest.raises(DataError, match="export it again"):
+        drift(reference=tmp_path / "none", current=window(1, 30), report=tmp_path / "report", params=MONITOR)
+
+
+def test_an_insufficient_window_still_has_a_report(tmp_path):
+    drift(reference=reference(tmp_path), current=window(18, 10), report=tmp_path / "report", params=MONITOR)
+
+    written = json.loads((tmp_path / "report" / "drift.json").read_text())
+    assert written["status"] == "insufficient"
+    assert "only 20 cases in the window" in (tmp_path / "report" / "drift.html").read_text()
