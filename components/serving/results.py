@@ -41,7 +41,15 @@ STUDY = (
     "AccessionNumber",
     "ReferringPhysicianName",
 )
-PATIENT = ("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "SpecificCharacterSet")
+PATIENT = (
+    "PatientName",
+    "PatientID",
+    "IssuerOfPatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "SpecificCharacterSet",
+    "TimezoneOffsetFromUTC",
+)
 
 
 def write_results(
@@ -63,8 +71,11 @@ def write_results(
         UnreadableImage, MissingPatient: `source` is not a radiograph with the identifiers that a result must refer to.
     """
     original = _open(source)
+    identity = {name: original.get(name) for name in (*STUDY, *PATIENT) if name in original}
+    # A library that dislikes a name would print it: results are built without, and `_belong` puts the names in.
+    original.PatientName = original.ReferringPhysicianName = None
     pixels = dicom.read(source, Pseudonyms(bytes(32))).pixels  # seen as the model saw it; the pseudonyms are not used
-    at = (time or datetime.now(UTC)).astimezone(UTC)
+    at = _local(time or datetime.now(UTC), original)
     bundle_hash = hashlib.sha256(manifest.encode()).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -72,7 +83,7 @@ def write_results(
         path = folder / f"{_uid(original, bundle_hash, kind)}.dcm"
         if not path.exists():
             made = make(original, pixels, prediction, manifest, bundle_hash, at)
-            _belong(made, original, at)
+            _belong(made, identity, at)
             with atomic_path(path) as part:
                 made.save_as(part, enforce_file_format=True)
         paths.append(path)
@@ -97,6 +108,15 @@ def _open(source: bytes) -> Any:
         if name not in original:
             setattr(original, name, None)
     return original
+
+
+def _local(time: datetime, original: Any) -> datetime:
+    """`time` on the source's clock: all times of one object share one offset, and the study's are already given."""
+    offset = str(original.get("TimezoneOffsetFromUTC") or "")
+    try:
+        return time.astimezone(datetime.strptime(offset, "%z").tzinfo)
+    except ValueError:
+        return time.astimezone()
 
 
 def _uid(original: Any, bundle_hash: str, kind: str) -> str:
@@ -229,11 +249,12 @@ def _marked(picture: np.ndarray, said: Prediction) -> np.ndarray:
     return np.concatenate([band, picture])
 
 
-def _belong(made: Any, original: Any, at: datetime) -> None:
+def _belong(made: Any, identity: dict[str, Any], at: datetime) -> None:
     """Give a result its patient and study, and the time it was made instead of the time it was written."""
-    for name in (*STUDY, *PATIENT):
-        if name in original:
-            setattr(made, name, original.get(name))
+    for name, value in identity.items():
+        setattr(made, name, value)
     made.InstanceCreationDate, made.InstanceCreationTime = f"{at:%Y%m%d}", f"{at:%H%M%S}"
     made.SeriesDate, made.SeriesTime = made.InstanceCreationDate, made.InstanceCreationTime
-    made.TimezoneOffsetFromUTC = "+0000"
+    for tool in made.get("ContributingEquipmentSequence", []):
+        if "ContributionDateTime" in tool:
+            tool.ContributionDateTime = f"{at:%Y%m%d%H%M%S}"
