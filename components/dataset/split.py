@@ -20,11 +20,12 @@ EXCLUDED = "excluded"
 
 
 def split(*, cases: Path, features: Path, splits: Path, params: Split) -> None:
-    """Write `splits`: the rows of `cases`, in order, plus role, group_id and near_duplicate_of.
+    """Write `splits`: the rows of `cases`, in order, plus role, group_id, near_duplicate_of and near_duplicate_bits.
 
     role: train, tune, calibrate, test; or excluded: a near-duplicate of an image in another role, or a test image
     whose truth was given by somebody who had seen the AI's answer. group_id: patients and near-duplicates that
-    belong together; no group has two roles. near_duplicate_of: the nearest earlier near-duplicate in the same role.
+    belong together; no group has two roles. near_duplicate_of: image_id of the nearest earlier near-duplicate in the
+    same role, and by how many bits its hash differs.
 
     Raises:
         MissingPatient: rows without patient_id.
@@ -38,6 +39,11 @@ def split(*, cases: Path, features: Path, splits: Path, params: Split) -> None:
     places = deal(table["patient_id"].tolist(), hashes, params)
     table["role"], table["group_id"] = places.roles, places.groups
     table["near_duplicate_of"] = [None if n is None else table["image_id"].iloc[n] for n in places.twins]
+    far = [
+        np.nan if n is None else float(np.bitwise_count(hashes[n] ^ code))
+        for n, code in zip(places.twins, hashes, strict=True)
+    ]
+    table["near_duplicate_bits"] = far
     # After everybody has a place: a truth that arrives later must not move anybody else.
     table.loc[(table["role"] == "test") & table["ai_visible"], "role"] = EXCLUDED
     check(table, hashes, params)
