@@ -67,7 +67,7 @@ def histogram(found: Evaluation, labels: np.ndarray, probabilities: np.ndarray) 
         for point, style in ((found.points.high_sensitivity, "--"), (found.points.high_specificity, "-.")):
             axes.axvline(point.threshold, color=INK, linewidth=0.9, linestyle=style)
         axes.set(xlabel="predicted probability", ylabel="images", xlim=(0, 1))
-        axes.legend(loc="upper center")
+        axes.legend(loc="best")
 
     return _svg("histogram", paint)
 
@@ -84,7 +84,7 @@ def decision_curve(found: Evaluation) -> str:
         lowest = min([0.0, *model])
         axes.set(xlabel="threshold probability", ylabel="net benefit", xlim=(0, 0.4))
         axes.set_ylim(lowest - 0.05, max([0.1, *model]) * 1.15)
-        axes.legend(loc="lower left")
+        axes.legend(loc="best")
 
     return _svg("decision", paint)
 

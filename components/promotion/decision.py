@@ -1,0 +1,149 @@
+"""Noun: the decision record: what the gate found about a challenger, under which protocol, on which data, and why."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from components.model.statistics import Estimate
+from components.params import Gate
+from components.promotion.ledger import canonical
+
+Verdict = Literal["passed", "failed", "inconclusive"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Context(_Part):
+    """The circumstances of a build, as the flow knows them.
+
+    Attributes:
+        champion_version: None: there is no champion yet.
+        lock_sha256: of the environment's lock file.
+        data_sha256: of the data pointers.
+    """
+
+    name: str
+    version: int
+    champion_version: int | None
+    proposer: str | None
+    git_commit: str
+    lock_sha256: str
+    data_sha256: str
+
+
+class Check(_Part):
+    """One line of the protocol."""
+
+    name: str
+    expected: str
+    found: str
+    verdict: Verdict
+
+
+class Threshold(_Part):
+    threshold: float
+    source_role: str
+
+
+class Figures(_Part):
+    """One bundle on the sealed test images; sensitivity and specificity by operating point."""
+
+    bundle_hash: str
+    thresholds: dict[str, Threshold]
+    auroc: Estimate
+    brier: Estimate
+    sensitivity: dict[str, Estimate]
+    specificity: dict[str, Estimate]
+
+
+class Decision(_Part):
+    """What goes into the ledger as kind "decision". `name` to `proposer` are what an approval is checked against."""
+
+    format: Literal[1] = 1
+    name: str
+    version: int
+    bundle_hash: str
+    verdict: Verdict
+    champion_version: int | None
+    champion_hash: str | None
+    proposer: str | None
+    git_commit: str
+    lock_sha256: str
+    data_sha256: str
+    accepted_sha256: str = Field(description="which image has which role, and which are used")
+    test_sha256: str = Field(description="the sealed test images and their labels")
+    protocol: Gate
+    protocol_sha256: str
+    evidence: str = Field(description='"patient grouping" or "weak grouping"')
+    images: int
+    patients: int
+    positives: int
+    negatives: int
+    look: int = Field(description="which look at this test set this was, from 1")
+    look_budget: int
+    challenger: Figures
+    champion: Figures | None
+    checks: tuple[Check, ...]
+    reasons: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    def text(self) -> str:
+        """The verdict and why, in a few lines."""
+        return "\n".join([self._headline(), *(f"  - {reason}" for reason in self.reasons)])
+
+    def markdown(self) -> str:
+        """What the reviewer reads on the version's page in the registry."""
+        lines = [f"## {self._headline()}", "", *(f"- {reason}" for reason in self.reasons), ""]
+        lines += self._figures_table()
+        lines += ["", "| Check | Expected | Found | Verdict |", "|---|---|---|---|"]
+        lines += [f"| {c.name} | {c.expected} | {c.found} | {c.verdict} |" for c in self.checks]
+        lines += ["", "### Read before approving", ""]
+        lines += [f"- {warning}" for warning in self.warnings or ("No slice stands out.",)]
+        facts = {
+            "Test set": f"{self.images} images of {self.patients} patients: {self.positives} with a fracture, "
+            f"{self.negatives} without ({self.evidence})",
+            "Look": f"{self.look} of {self.look_budget} at this test set",
+            "Challenger bundle": f"`{self.bundle_hash}`",
+            "Champion bundle": f"`{self.champion_hash}`" if self.champion_hash else "none yet",
+            "Git commit": f"`{self.git_commit}`",
+            "Environment lock": f"`{self.lock_sha256}`",
+            "Data": f"`{self.data_sha256}`",
+            "Split": f"`{self.accepted_sha256}`",
+            "Test images": f"`{self.test_sha256}`",
+            "Protocol": f"`{self.protocol_sha256}`",
+        }
+        lines += ["", "### Versions", "", "| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in facts.items())]
+        return "\n".join([*lines, "", "Decision support for research; not a medical device.", ""])
+
+    def _headline(self) -> str:
+        beside = f"champion version {self.champion_version}" if self.champion_hash else "no champion yet"
+        return f"Version {self.version}: {self.verdict} ({beside})"
+
+    def _figures_table(self) -> list[str]:
+        rows = ["| | Challenger | Champion |", "|---|---|---|"]
+        champion = self.champion
+
+        def row(name: str, mine: Estimate, other: Estimate | None) -> str:
+            return f"| {name} (n = {mine.n}) | {mine} | {other if other else '-'} |"
+
+        rows.append(row("AUROC", self.challenger.auroc, champion.auroc if champion else None))
+        for point in self.challenger.thresholds:
+            for kind in ("sensitivity", "specificity"):
+                mine, other = getattr(self.challenger, kind), getattr(champion, kind) if champion else {}
+                rows.append(row(f"{kind.capitalize()}, {point.replace('_', '-')} point", mine[point], other.get(point)))
+        rows.append(row("Brier score", self.challenger.brier, champion.brier if champion else None))
+        for point, mine_at in self.challenger.thresholds.items():
+            other_at = f"{champion.thresholds[point].threshold:.4f}" if champion else "-"
+            name = f"Threshold, {point.replace('_', '-')} point (chosen on {mine_at.source_role})"
+            rows.append(f"| {name} | {mine_at.threshold:.4f} | {other_at} |")
+        return rows
+
+
+def protocol_hash(protocol: Gate) -> str:
+    """Identity of the protocol a decision was taken under."""
+    return hashlib.sha256(canonical(protocol.model_dump(mode="json"))).hexdigest()

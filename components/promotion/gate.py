@@ -1,0 +1,217 @@
+"""Effect: judge a challenger on the sealed test images, once, and write what was found into the ledger.
+
+The rules are in promotion/protocol. A look at a test set is counted before its labels are used, and a comparison that
+was already made (same challenger, champion, test set and protocol) is never made again: its record is returned, or,
+where version or champion's term have moved on since, entered again without another look.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from components.errors import DataError, PromotionRefused
+from components.model.comparison import Sealed, holm
+from components.model.evaluation import Evaluation
+from components.model.statistics import Estimate, auroc_of, bootstrap, percentile, rate, ratios_of
+from components.params import Gate
+from components.promotion import protocol
+from components.promotion.decision import Check, Context, Decision, Figures, Threshold, protocol_hash
+from components.promotion.ledger import Entry, Ledger
+from components.serving.bundle import Bundle
+
+__all__ = ["Check", "Context", "Decision", "gate"]
+
+RESAMPLES = 2000
+SEED = 0
+ALPHA = 0.05
+ALLOWED_ROLE = "tune"
+
+
+def gate(
+    *,
+    challenger: Path,
+    champion: Path | None,
+    accepted: Path,
+    studies: Path,
+    evaluation: Path,
+    params: Gate,
+    ledger: Ledger,
+    context: Context,
+) -> Decision:
+    """Compare two bundles as they would be served; return the decision, which is in the ledger by then.
+
+    Args:
+        challenger, champion: bundle folders; no champion means that the absolute floors decide.
+        accepted, studies: the data the challenger was built from, its sealed test images among them.
+        evaluation: the challenger's evaluation, for its slices.
+
+    Raises:
+        PromotionRefused: the look budget of this test set is spent, or a threshold was chosen on test images.
+        DataError: the test set lacks a class, or the evaluation is of another bundle or test set.
+        PatientLeak: a bundle learned from a test patient.
+        BundleCorrupt, LedgerCorrupt: as they say.
+    """
+    bundles = [Bundle.open(folder) for folder in (challenger, champion) if folder is not None]
+    for bundle in bundles:
+        _refuse_peeked_thresholds(bundle)
+    sealed, judged = Sealed.read(accepted), Evaluation.read(evaluation)
+    if (judged.bundle_hash, judged.test_sha256) != (bundles[0].hash, sealed.sha256):
+        raise DataError(
+            f"{evaluation}: evaluates bundle {judged.bundle_hash[:12]} on test set {judged.test_sha256[:12]}; expected "
+            f"{bundles[0].hash[:12]} on {sealed.sha256[:12]}; run `evaluate`"
+        )
+    question = {
+        "name": context.name,
+        "challenger_hash": bundles[0].hash,
+        "champion_hash": bundles[1].hash if champion else None,
+        "test_sha256": sealed.sha256,
+        "protocol_sha256": protocol_hash(params),
+    }
+    if recorded := _recorded(ledger, question, context):
+        return recorded
+    look = _look(ledger, question, params, len(sealed.table))
+    predictions = [sealed.predict(bundle, studies) for bundle in bundles]
+    figures = [_figures(sealed, bundle, p) for bundle, p in zip(bundles, predictions, strict=True)]
+    ruling = protocol.enough(judged.positives, judged.negatives, params)
+    ruling += protocol.floors(figures[0], params, first=champion is None)
+    if champion is not None:
+        ruling += protocol.against_champion(
+            sealed.labels,
+            sealed.patients,
+            (predictions[0], figures[0]),
+            (predictions[1], figures[1]),
+            params,
+            resamples=RESAMPLES,
+            seed=SEED,
+        )
+    decision = Decision(
+        **context.model_dump(),
+        bundle_hash=bundles[0].hash,
+        champion_hash=question["champion_hash"],
+        verdict=ruling.verdict,
+        accepted_sha256=hashlib.sha256(accepted.read_bytes()).hexdigest(),
+        test_sha256=sealed.sha256,
+        protocol=params,
+        protocol_sha256=protocol_hash(params),
+        evidence=judged.evidence,
+        images=judged.images,
+        patients=judged.patients,
+        positives=judged.positives,
+        negatives=judged.negatives,
+        look=look,
+        look_budget=params.look_budget,
+        challenger=figures[0],
+        champion=figures[1] if champion else None,
+        checks=ruling.checks,
+        reasons=ruling.reasons or ("Every check of the protocol passed.",),
+        warnings=_warnings(judged),
+    )
+    ledger.append("decision", decision.model_dump(mode="json"))
+    return decision
+
+
+def _refuse_peeked_thresholds(bundle: Bundle) -> None:
+    """The manifest's own type says so too; a gate does not rely on it."""
+    points = bundle.manifest.thresholds
+    for name, role in (("high-sensitivity", points.high_sensitivity), ("high-specificity", points.high_specificity)):
+        if str(role.source_role) != ALLOWED_ROLE:
+            raise PromotionRefused(
+                f"bundle {bundle.hash[:12]}: its {name} threshold was chosen on role {role.source_role}, expected "
+                f"{ALLOWED_ROLE}; run `calibrate`"
+            )
+
+
+def _figures(sealed: Sealed, bundle: Bundle, probabilities: np.ndarray) -> Figures:
+    labels, patients = sealed.labels, sealed.patients
+    squares = ((probabilities - labels) ** 2)[:, None]
+    area, brier = auroc_of(labels, probabilities), ratios_of(squares, np.ones_like(squares))
+
+    def both(weights: np.ndarray) -> np.ndarray:
+        return np.hstack([area(weights), brier(weights)])
+
+    draws, values = bootstrap(patients, both, resamples=RESAMPLES, seed=SEED), both(np.ones((1, len(labels))))[0]
+    points = bundle.manifest.thresholds
+    at = {"high_sensitivity": points.high_sensitivity, "high_specificity": points.high_specificity}
+    called = {name: probabilities >= point.threshold for name, point in at.items()}
+    kinds = labels == 1
+    return Figures(
+        bundle_hash=bundle.hash,
+        thresholds={n: Threshold(threshold=p.threshold, source_role=p.source_role) for n, p in at.items()},
+        auroc=_known(percentile(values[0], draws[:, 0], len(labels))),
+        brier=_known(percentile(values[1], draws[:, 1], len(labels))),
+        sensitivity={n: _known(rate(c[kinds], patients[kinds])) for n, c in called.items()},
+        specificity={n: _known(rate(~c[~kinds], patients[~kinds])) for n, c in called.items()},
+    )
+
+
+def _known(estimate: Estimate | None) -> Estimate:
+    if estimate is None:
+        raise DataError("a figure of the gate is undefined on this test set; take in more labelled patients (`intake`)")
+    return estimate
+
+
+def _recorded(ledger: Ledger, question: dict[str, str | None], context: Context) -> Decision | None:
+    """The decision already taken on exactly this, as it counts for this version and this champion's term."""
+    wanted = {"bundle_hash" if key == "challenger_hash" else key: value for key, value in question.items()}
+    same = [e for e in ledger.entries("decision") if all(e.body.get(k) == v for k, v in wanted.items())]
+    if not same:
+        return None
+    decision = Decision.model_validate(same[-1].body)
+    now = decision.model_copy(update=context.model_dump())
+    champion = ledger.champion(context.name)
+    if now != decision or (champion is not None and champion.seq > same[-1].seq):
+        ledger.append("decision", now.model_dump(mode="json"))
+    return now
+
+
+def _look(ledger: Ledger, question: dict[str, str | None], params: Gate, images: int) -> int:
+    """Count one look at this test set, unless this comparison has begun before; return its number, from 1.
+
+    Raises:
+        PromotionRefused: the budget is spent.
+    """
+    with ledger.locked() as chain:
+        looks: list[Entry] = [
+            e for e in ledger.entries("look")
+            if (e.body.get("name"), e.body.get("test_sha256")) == (question["name"], question["test_sha256"])
+        ]  # fmt: skip
+        for number, entry in enumerate(looks, start=1):
+            if all(entry.body.get(key) == value for key, value in question.items()):
+                return number
+        if len(looks) >= params.look_budget:
+            raise PromotionRefused(
+                f"{question['name']}: test set {str(question['test_sha256'])[:12]} has been looked at {len(looks)} times, "
+                f"the protocol allows {params.look_budget}: choosing among many models on one test set flatters the "
+                "chosen one; take in new test patients (`intake`)"
+            )
+        chain.append("look", question | {"look": len(looks) + 1, "budget": params.look_budget, "images": images})
+    return len(looks) + 1
+
+
+def _warnings(found: Evaluation) -> tuple[str, ...]:
+    """What a reviewer should know of the challenger's slices: worse than the rest (Holm), or not known at all."""
+    said = []
+    if found.evidence == "weak grouping":
+        said.append("Weak grouping: some images have no patient id, so every interval may be too narrow.")
+    if not found.reliability.consistent:
+        said.append("Probabilities are not shown to be calibrated on the test set.")
+    tests = [
+        (s, kind, difference, p)
+        for s in found.slices
+        for kind, difference, p in (
+            ("sensitivity", s.difference_sensitivity, s.p_sensitivity),
+            ("specificity", s.difference_specificity, s.p_specificity),
+        )
+        if difference is not None and p is not None
+    ]
+    for (s, kind, difference, _), hit in zip(tests, holm([p for *_, p in tests], ALPHA), strict=True):
+        if hit and difference.value < 0:
+            said.append(f"{s.column} {s.value}: {kind} differs from the rest by {difference}.")
+    if unknown := [
+        f"{s.column} {s.value} ({s.positives}/{s.images})" for s in found.slices if s.verdict == "insufficient"
+    ]:
+        said.append(f"Insufficient to judge (fractures/images): {', '.join(unknown)}.")
+    return tuple(said)
