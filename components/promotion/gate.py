@@ -183,8 +183,8 @@ def _look(ledger: Ledger, question: dict[str, str | None], params: Gate, images:
                 return number
         if len(looks) >= params.look_budget:
             raise PromotionRefused(
-                f"{question['name']}: test set {str(question['test_sha256'])[:12]} has been looked at {len(looks)} times, "
-                f"the protocol allows {params.look_budget}: choosing among many models on one test set flatters the "
+                f"{question['name']}: test set {str(question['test_sha256'])[:12]} has been looked at {len(looks)} "
+                f"times, the protocol allows {params.look_budget}: choosing among many models on one test set flatters the "
                 "chosen one; take in new test patients (`intake`)"
             )
         chain.append("look", question | {"look": len(looks) + 1, "budget": params.look_budget, "images": images})

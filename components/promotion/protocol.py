@@ -190,9 +190,10 @@ def judge_point(point: str, found: Difference, kept: Estimate, params: Gate) -> 
             )
     if short and repaired:
         lost = " and ".join(f"{name} changes by {d}" for name, d in differences.items())
+        other = "specificity" if promise == "sensitivity" else "sensitivity"
         reasons.append(
-            f"At {where} the champion's trade-off is repaired: {lost}; balanced accuracy gains {found.balanced}, and at "
-            f"equal {'specificity' if promise == 'sensitivity' else 'sensitivity'} {promise} differs by {found.matched}."
+            f"At {where} the champion's trade-off is repaired: {lost}; balanced accuracy gains {found.balanced}, "
+            f"and at equal {other} {promise} differs by {found.matched}."
         )
     return Ruling(tuple(checks), tuple(reasons))
 

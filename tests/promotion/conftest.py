@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from components.promotion.ledger import Entry, Ledger
+from components.promotion.approve import approve, reconcile, roll_out, rollback
+from components.promotion.ledger import Entry, Ledger, SigningKey
 from components.promotion.register import Build, Registry, register
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -122,3 +123,69 @@ def made_build(tmp_path: Path) -> Callable[[str], Made]:
         return made[key]
 
     return act
+
+
+@pytest.fixture
+def house(registry, ledger, propose, judge, tmp_path):
+    """Registry and ledger with short verbs: `propose(key)`, `judge(version)`, `approve(version)`, ..."""
+
+    class House:
+        def __init__(self):
+            self.registry, self.ledger = registry, ledger
+
+        def key(self, name):
+            return SigningKey.open(tmp_path / "keys", name)
+
+        def propose(self, key, **options):
+            return propose(registry, key, **options)
+
+        def judge(self, version, **options):
+            return judge(ledger, registry, version, **options)
+
+        def approve(self, version, *, approver="reviewer", rationale="fewer misses", key=None):
+            return approve(
+                ledger=ledger,
+                registry=registry,
+                name=NAME,
+                version=version,
+                approver=approver,
+                rationale=rationale,
+                key=key or self.key(approver),
+            )
+
+        def roll_out(self):
+            return roll_out(ledger=ledger, registry=registry, name=NAME, bundles=tmp_path / "bundles")
+
+        def rollback(self, to=None, *, reason="more misses", user="reviewer"):
+            return rollback(
+                ledger=ledger,
+                registry=registry,
+                name=NAME,
+                to_version=to,
+                reason=reason,
+                user=user,
+                key=self.key(user),
+            )
+
+        def reconcile(self):
+            return reconcile(ledger=ledger, registry=registry, name=NAME)
+
+        def live(self, key):
+            """Propose, judge, approve and roll out one build."""
+            version = self.propose(key)
+            self.judge(version)
+            self.approve(version)
+            self.roll_out()
+            return version
+
+        @property
+        def kinds(self):
+            return [entry.kind for entry in ledger.entries()]
+
+        @property
+        def champions(self):
+            """What the ledger says, what the alias says."""
+            entry, carrier = ledger.champion(NAME), registry.at(NAME, "champion")
+            return entry and entry.body["version"], carrier and carrier.version
+
+    return House()
