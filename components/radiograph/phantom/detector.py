@@ -43,7 +43,7 @@ class Detector:
     shutter: bool = True
     rows: int = 288
     columns: int = 224
-    pitch_mm: float = 0.36
+    pitch_mm: float = 0.32
     open_field: float = 0.94
 
 
@@ -64,7 +64,7 @@ DETECTOR_B = Detector(
     shutter=False,
     rows=256,
     columns=208,
-    pitch_mm=0.4,
+    pitch_mm=0.36,
     open_field=0.85,
 )
 

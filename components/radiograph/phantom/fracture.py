@@ -74,11 +74,11 @@ def break_bone(rng: np.random.Generator, kind: str, bones: int, reach: float) ->
         bone=int(rng.integers(bones)) if rng.random() < 0.4 else 0,
         place=rng.uniform(-reach, reach),
         slope=float(slope),
-        gap=(0.9 + 2.9 * severity) * (1.0 if rng.random() < 0.8 else -1.2),
-        displacement=float(rng.choice([-1.0, 1.0])) * (0.4 + 6.5 * severity * rng.uniform(0.5, 1)),
+        gap=(1.2 + 3.8 * severity) * (1.0 if rng.random() < 0.8 else -1.2),
+        displacement=float(rng.choice([-1.0, 1.0])) * (0.5 + 9.0 * severity * rng.uniform(0.5, 1)),
         heading=rng.uniform(0, np.pi),
-        angle=rng.normal(0, 0.04 + 0.13 * severity),
-        wedge=rng.uniform(7, 14) if kind == "comminuted" else 0.0,
+        angle=rng.normal(0, 0.05 + 0.17 * severity),
+        wedge=rng.uniform(9, 18) if kind == "comminuted" else 0.0,
         phases=(rng.uniform(0, 6.3), rng.uniform(0, 6.3), rng.uniform(0, 6.3)),
     )
 
