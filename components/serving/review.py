@@ -153,13 +153,15 @@ def message(request: Request, status: int, sentence: str) -> Response:
 def _worklist(request: Request, *, problems: list[str] | None = None, status: int = 200) -> Response:
     service = _service(request)
     rows = [_row(service, case) for case in service.log.cases(NEWEST)]
-    rows.sort(key=lambda row: (row["answered"], ORDER.index(row["kind"])))
+    rows.sort(key=lambda row: (row["answered"], not row["disagree"], ORDER.index(row["kind"])))
     return _page(request, "worklist.html", status=status, rows=rows, problems=problems or [])
 
 
 def _row(service: Service, case: Case) -> dict[str, Any]:
     said = case.prediction
-    kind = "blind" if service.withheld(case) else said.call
+    hidden = service.withheld(case)
+    kind = "blind" if hidden else said.call
+    disagree = not hidden and agreement(case.reads, service.config.readers).disagree
     shape, words = CALLS[kind]
     return {
         "id": said.id,
@@ -171,7 +173,8 @@ def _row(service: Service, case: Case) -> dict[str, Any]:
         "percent": None if kind == "blind" else round(said.probability * 100),
         "confidence": "shown once it has been read" if kind == "blind" else confidence(said.probability),
         "reads": len(case.reads),
-        "answered": bool(case.reads) and not agreement(case.reads, service.config.readers).disagree,
+        "disagree": disagree,
+        "answered": bool(case.reads) and not hidden and not disagree,
     }
 
 
@@ -204,9 +207,7 @@ def _page(request: Request, name: str, *, status: int = 200, **values: Any) -> R
     except OsteoflowError as error:
         current = Off("unavailable", str(error))
     off = current if isinstance(current, Off) else None
-    text = request.app.state.pages.get_template(name).render(
-        off=off, here=request.url.path, status=status, **values
-    )  # fmt: skip
+    text = request.app.state.pages.get_template(name).render(off=off, here=request.url.path, status=status, **values)
     return HTMLResponse(text, status_code=status)
 
 

@@ -59,6 +59,27 @@ def test_a_case_that_was_read_steps_back(config, said, noon, running):
     assert rows == [second.id, first.id]
 
 
+def test_disagreement_comes_before_everything(config, said, noon, running):
+    first, second = said(image_id="i1", call="review"), said(image_id="i2", call="no_fracture", probability=0.01)
+    logged(config, first, second)
+    for reader, label in (("reader-1", "fracture"), ("reader-2", "no_fracture")):
+        PredictionLog(config.log_url).add_correction(second.id, reader=reader, label=label, time=noon)
+    with running(config) as client:
+        page = client.get("/").text
+
+    assert re.findall(r"/cases/(\w+)", page) == [second.id, first.id]
+    assert "they disagree" in page
+
+
+def test_a_blind_case_with_one_read_still_waits(config, said, noon, running):
+    """It keeps its place: another person has to read it."""
+    blind, other = said(image_id="i1", audit=True), said(image_id="i2", call="fracture", probability=0.9)
+    logged(config, blind, other)
+    PredictionLog(config.log_url).add_correction(blind.id, reader="reader-1", label="fracture", time=noon, blinded=True)
+    with running(config) as client:
+        assert re.findall(r"/cases/(\w+)", client.get("/").text) == [blind.id, other.id]
+
+
 def test_a_call_is_told_by_word_and_shape(config, said, running):
     logged(config, said(call="fracture", probability=0.9))
     with running(config) as client:
