@@ -123,7 +123,7 @@ def _test(
             now[has],
             reference_strata=old[had],
             current_strata=new[has],
-            reference_patients=_patients(known[had]),
+            reference_patients=_patients(known[had], like=cases),
             current_patients=_patients(cases[has]),
         )
         tested[name] = (distance, int(has.sum()))
@@ -240,5 +240,8 @@ def _median(table: pd.DataFrame, name: str) -> float | None:
     return float(np.median(values)) if len(values) else None
 
 
-def _patients(table: pd.DataFrame) -> int:
-    return int(table["patient_id"].nunique()) if "patient_id" in table else len(table)
+def _patients(table: pd.DataFrame, *, like: pd.DataFrame | None = None) -> int:
+    """Distinct patients; a reference that does not say has as many images a patient as the cases it is `like`."""
+    if "patient_id" in table:
+        return int(table["patient_id"].nunique())
+    return len(table) if like is None or like.empty else max(1, round(len(table) * _patients(like) / len(like)))

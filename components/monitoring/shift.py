@@ -134,6 +134,8 @@ def domain_auc(
     rng = np.random.default_rng(seed)
     _, group = np.unique(patients, return_inverse=True)
     design = _design(embeddings, strata)
+    if not design.size:
+        return 0.5, 1.0
     labels = np.empty((len(design), resamples + 1), dtype=np.float32)
     labels[:, 0] = is_current
     sizes = np.bincount(group)
@@ -167,9 +169,9 @@ def _design(embeddings: np.ndarray, strata: np.ndarray) -> np.ndarray:
 
 def _areas(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
     """AUC of each column of (cases, columns); a column without both classes has 0.5."""
-    from scipy.stats import rankdata
-
-    ranks = rankdata(scores, axis=0)  # ties share their mean rank: indistinguishable cases give 0.5
+    order = np.argsort(scores.T, axis=1, kind="stable").T
+    ranks = np.empty(scores.shape)
+    np.put_along_axis(ranks, order, np.arange(1.0, len(scores) + 1)[:, None] * np.ones(scores.shape[1]), axis=0)
     ahead = positive.sum(axis=0).astype(float)
     behind = len(scores) - ahead
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -27,6 +27,15 @@ def test_windows_of_the_same_law_raise_no_alarm_more_often_than_promised():
     assert sum(alarms) <= 1
 
 
+def test_a_reference_without_patients_is_read_as_clustered_as_the_window():
+    """A reference need not say whose images they are: evidence is not overstated for that."""
+    known, table = window(seed=1, patients=300), window(seed=21, patients=60, shift={"noise": 0.4})
+
+    with_ids, without = judge(table, known), judge(table, known.drop(columns="patient_id"))
+
+    assert [f.p for f in without.features] == pytest.approx([f.p for f in with_ids.features])
+
+
 def test_more_legs_than_usual_is_a_change_of_mix_and_nothing_else():
     found = judge(window(seed=5, patients=80, hands=0.15))
 
