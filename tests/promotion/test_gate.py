@@ -1,0 +1,221 @@
+"""The gate: real bundles on real pixels; looks are counted, comparisons made once, decisions recorded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from components.dataset.store import write_images
+from components.errors import BundleCorrupt, DataError, PromotionRefused
+from components.model.evaluate import evaluate
+from components.params import Evaluate, Gate
+from components.promotion.gate import Context, Decision, gate
+from components.promotion.ledger import Ledger
+from components.promotion.standing import Verdict
+from components.radiograph.image import ImageMeta, Radiograph
+from components.serving.bundle import Bundle
+
+NAME = "osteoflow-fracture"
+IMAGES = 240
+PARAMS = Gate(
+    model=NAME, auroc_floor=0.8, sensitivity_floor=0.75, specificity_floor=0.75, margin=0.05, min_positives=60,
+    min_negatives=60, look_budget=2,
+)  # fmt: skip
+
+
+def context(version: int, champion: int | None = None) -> Context:
+    return Context(
+        name=NAME, version=version, champion_version=champion, proposer="engineer", git_commit="c" * 40,
+        lock_sha256="1" * 64, data_sha256="d" * 64,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def world(tiny_bundle: Path, tmp_path_factory) -> Callable[..., dict[str, Path]]:
+    """240 test images whose truth is what the tiny network happens to see, a tenth of it turned round.
+
+    Returns a maker of bundles that differ in their thresholds: `world(high_sensitivity=.., high_specificity=..)` in
+    quantiles of the probabilities, with the bundle's evaluation and the data beside it.
+    """
+    folder = tmp_path_factory.mktemp("world")
+    random, bundle = np.random.default_rng(0), Bundle.open(tiny_bundle)
+    images = []
+    for n in range(IMAGES):
+        pixels = random.normal(100, 4 + 30 * random.random(), (64, 64)) + np.linspace(0, 100 * random.random(), 64)
+        meta = ImageMeta(
+            image_id=f"i{n:03d}", patient_id=f"sealed{n // 2:03d}", study_id=f"s{n}", source="dicom",
+            grouping="patient", site="north", device="A", view="frontal", body_region="hand",
+            photometric="MONOCHROME2", bits_stored=8,
+            rows=64, columns=64,
+        )  # fmt: skip
+        images.append(Radiograph(meta, np.clip(pixels, 0, 255).astype(np.uint8)))
+    write_images(folder / "studies", images, batch="a", shard_bytes=10**7)
+    scores = np.array([bundle.predict(image.pixels).probability for image in images])
+    labels = (scores > np.median(scores)) ^ (random.random(IMAGES) < 0.1)
+    rows = [
+        image.meta.model_dump() | {"role": "test", "accepted": True, "boxes": "[]", "ai_visible": False}
+        for image in images
+    ]
+    pd.DataFrame(rows).assign(label=labels.astype(float)).to_parquet(folder / "accepted.parquet")
+
+    def make(*, high_sensitivity: float, high_specificity: float) -> dict[str, Path]:
+        place = folder / f"{high_sensitivity}-{high_specificity}"
+        if not place.exists():
+            shutil.copytree(tiny_bundle, place / "bundle")
+            body = json.loads((place / "bundle/manifest.json").read_bytes())
+            for name, share in (("high_sensitivity", high_sensitivity), ("high_specificity", high_specificity)):
+                body["thresholds"][name]["threshold"] = float(np.quantile(scores, share))
+            (place / "bundle/manifest.json").write_bytes(
+                json.dumps(body, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+            )
+            evaluate(
+                accepted=folder / "accepted.parquet", studies=folder / "studies", bundle=place / "bundle",
+                evaluation=place / "evaluation",
+                params=Evaluate(resamples=200, prevalences=(0.1,), min_slice=30, seed=0),
+            )  # fmt: skip
+        return {
+            "challenger": place / "bundle", "evaluation": place / "evaluation",
+            "accepted": folder / "accepted.parquet", "studies": folder / "studies",
+        }  # fmt: skip
+
+    return make
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(tmp_path / "ledger.jsonl")
+
+
+@pytest.fixture
+def sound(world):
+    """Thresholds where they belong: about .9 of both rates."""
+    return world(high_sensitivity=0.45, high_specificity=0.55)
+
+
+@pytest.fixture
+def drifted(world):
+    """A champion that calls everything a fracture at one point, and nearly everything at the other."""
+    return world(high_sensitivity=0.0, high_specificity=0.1)
+
+
+def test_a_first_champion_is_judged_by_the_floors(sound, ledger):
+    """One look, one decision in the ledger, in the words an approval reads."""
+    found = gate(**sound, champion=None, params=PARAMS, ledger=ledger, context=context(1))
+
+    assert found.verdict == "passed"
+    assert [e.kind for e in ledger.entries()] == ["look", "decision"]
+    assert Decision.model_validate(ledger.entries("decision")[0].body) == found
+    read = Verdict.model_validate(ledger.entries("decision")[0].body)
+    assert (read.version, read.bundle_hash, read.champion_hash) == (1, Bundle.open(sound["challenger"]).hash, None)
+
+
+def test_the_same_question_is_asked_once(sound, ledger):
+    """A second run answers from the record: no look, no entry."""
+    first = gate(**sound, champion=None, params=PARAMS, ledger=ledger, context=context(1))
+    second = gate(**sound, champion=None, params=PARAMS, ledger=ledger, context=context(1))
+
+    assert second == first
+    assert len(ledger.entries()) == 2
+
+
+def test_a_new_version_of_the_same_bundle_is_recorded_without_a_look(sound, ledger):
+    """The comparison stands; the record names the version it is about."""
+    gate(**sound, champion=None, params=PARAMS, ledger=ledger, context=context(1))
+    again = gate(**sound, champion=None, params=PARAMS, ledger=ledger, context=context(2))
+
+    assert again.version == 2
+    assert [e.kind for e in ledger.entries()] == ["look", "decision", "decision"]
+
+
+def test_a_decision_is_renewed_when_the_champion_came_back(sound, drifted, ledger):
+    """After a rollback an old decision does not stand any more; asking again records it anew."""
+    given = sound | {"champion": drifted["challenger"]}
+    gate(**given, params=PARAMS, ledger=ledger, context=context(2, 1))
+    ledger.append("rollback", {"name": NAME, "version": 1, "bundle_hash": Bundle.open(drifted["challenger"]).hash})
+    gate(**given, params=PARAMS, ledger=ledger, context=context(2, 1))
+
+    assert [e.kind for e in ledger.entries()] == ["look", "decision", "rollback", "decision"]
+
+
+def test_a_drifted_champion_is_replaced(sound, drifted, ledger):
+    """Inflated sensitivity with collapsed specificity does not keep a better model out."""
+    found = gate(**sound, champion=drifted["challenger"], params=PARAMS, ledger=ledger, context=context(2, 1))
+
+    assert found.verdict == "passed"
+    assert any("trade-off is repaired" in reason for reason in found.reasons)
+    assert found.champion.sensitivity["high_sensitivity"].value == 1.0
+
+
+def test_a_worse_challenger_fails(sound, drifted, ledger):
+    """And the reasons say at which point, in which rate, by how much."""
+    found = gate(**drifted, champion=sound["challenger"], params=PARAMS, ledger=ledger, context=context(2, 1))
+
+    assert found.verdict == "failed"
+    assert any("At the high-sensitivity point the challenger's specificity is worse by" in r for r in found.reasons)
+
+
+def test_a_small_test_set_is_inconclusive(sound, ledger):
+    """Not a pass, and the number that is missing is named."""
+    params = PARAMS.model_copy(update={"min_positives": 500})
+    found = gate(**sound, champion=None, params=params, ledger=ledger, context=context(1))
+
+    assert found.verdict == "inconclusive"
+    assert "the protocol asks for 500" in found.reasons[0]
+
+
+def test_looks_run_out(sound, drifted, world, ledger):
+    """The third model on a test set with a budget of two is not judged."""
+    gate(**sound, champion=None, params=PARAMS, ledger=ledger, context=context(1))
+    gate(**drifted, champion=None, params=PARAMS, ledger=ledger, context=context(2))
+    third = world(high_sensitivity=0.4, high_specificity=0.6)
+
+    with pytest.raises(PromotionRefused, match="looked at 2 times, the protocol allows 2"):
+        gate(**third, champion=None, params=PARAMS, ledger=ledger, context=context(3))
+    assert len(ledger.entries("decision")) == 2
+
+
+def test_another_protocol_is_another_look(sound, ledger):
+    """Moving the goalposts after seeing the result costs a look."""
+    gate(**sound, champion=None, params=PARAMS, ledger=ledger, context=context(1))
+    looser = PARAMS.model_copy(update={"auroc_floor": 0.5})
+    found = gate(**sound, champion=None, params=looser, ledger=ledger, context=context(1))
+
+    assert found.look == 2
+
+
+def test_a_threshold_chosen_on_test_is_refused(sound, ledger, tmp_path):
+    """No look is spent on it."""
+    bundle = Path(shutil.copytree(sound["challenger"], tmp_path / "bundle"))
+    body = json.loads((bundle / "manifest.json").read_bytes())
+    body["thresholds"]["high_sensitivity"]["source_role"] = "test"
+    (bundle / "manifest.json").write_bytes(json.dumps(body, sort_keys=True, separators=(",", ":")).encode() + b"\n")
+
+    with pytest.raises(BundleCorrupt, match="source_role"):
+        gate(**sound | {"challenger": bundle}, champion=None, params=PARAMS, ledger=ledger, context=context(1))
+    assert ledger.entries() == []
+
+
+def test_another_bundles_evaluation_is_refused(sound, drifted, ledger):
+    """Slices of one model say nothing about another."""
+    mixed = sound | {"evaluation": drifted["evaluation"]}
+
+    with pytest.raises(DataError, match="run `evaluate`"):
+        gate(**mixed, champion=None, params=PARAMS, ledger=ledger, context=context(1))
+
+
+def test_the_reviewer_reads_a_table(sound, drifted, ledger):
+    """Verdict, both models with intervals, checks, and what everything was made from."""
+    found = gate(**sound, champion=drifted["challenger"], params=PARAMS, ledger=ledger, context=context(2, 1))
+    lines = found.markdown().splitlines()
+
+    assert lines[0] == "## Version 2: passed (champion version 1)"
+    assert "| | Challenger | Champion |" in lines
+    assert f"| AUROC (n = 240) | {found.challenger.auroc} | {found.champion.auroc} |" in lines
+    assert f"| Git commit | `{'c' * 40}` |" in lines
+    assert "Decision support for research; not a medical device." in lines
