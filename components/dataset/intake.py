@@ -101,6 +101,7 @@ def intake(
     offer = open_source(source, pseudonyms, weak_block=params.weak_block)
     for folder in (studies, labels):
         folder.mkdir(parents=True, exist_ok=True)
+    for folder in (studies, labels, quarantine):
         sweep(folder)
     batch = _batch(studies, labels, offer, pseudonyms)
     run = _Run(offer, studies, labels, quarantine, batch, params.shard_mb * 1_000_000, now)

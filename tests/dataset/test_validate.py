@@ -1,0 +1,211 @@
+"""Rows are quarantined with a reason; a set that breaks its contract stops the pipeline and says why."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from components.dataset.validate import validate
+from components.errors import DataError, ExpectationsFailed
+from components.params import DatasetExpectations, ImageExpectations, Validate
+
+ROLES = ("train", "tune", "calibrate", "test")
+PARAMS = Validate(
+    images=ImageExpectations(
+        min_side_px=96, max_saturation=0.6, min_grey_levels=32, min_field_fraction=0.05, min_sharpness=1.0
+    ),
+    dataset=DatasetExpectations(
+        min_positives=8, min_negatives=8, prevalence=(0.1, 0.8), max_quarantined=0.25, max_prevalence_gap=0.3
+    ),
+)
+
+
+class Tables:
+    """40 good images, ten a role, every third with a fracture; tests spoil them."""
+
+    def __init__(self, folder: Path) -> None:
+        n = 40
+        ids = [f"image-{k:02d}" for k in range(n)]
+        self.folder = folder
+        self.splits = pd.DataFrame(
+            {
+                "image_id": ids, "patient_id": [f"p{k}" for k in range(n)], "site": "a", "view": "frontal",
+                "body_region": "hand", "sex": ["F", None] * 20, "age_years": [30.0, np.nan] * 20, "hardware": None,
+                "rows": 300, "columns": 200, "label": [1.0 if k % 3 == 0 else 0.0 for k in range(n)],
+                "role": [ROLES[k % 4] for k in range(n)], "group_id": [f"p{k}" for k in range(n)],
+                "near_duplicate_of": None, "near_duplicate_bits": np.nan,
+            }
+        )  # fmt: skip
+        self.features = pd.DataFrame(
+            {
+                "image_id": ids, "exposure_median": 0.5, "exposure_p1": 0.1, "exposure_p99": 0.9, "saturation": 0.01,
+                "grey_levels": 200.0, "field_fraction": 0.9, "sharpness": 50.0, "noise": 0.01, "cnr": 20.0,
+                "motion": 1.0, "deviation_index": np.nan, "polarity_ok": True, "phash": "0" * 16,
+            }
+        )  # fmt: skip
+
+    def run(self, params: Validate = PARAMS) -> pd.DataFrame:
+        (self.folder / "features").mkdir(exist_ok=True)
+        self.splits.to_parquet(self.folder / "splits.parquet")
+        self.features.to_parquet(self.folder / "features" / "a.parquet")
+        validate(
+            splits=self.folder / "splits.parquet", features=self.folder / "features",
+            accepted=self.folder / "accepted.parquet", validation=self.folder / "validation", params=params,
+        )  # fmt: skip
+        return pd.read_parquet(self.folder / "accepted.parquet")
+
+    @property
+    def results(self) -> dict:
+        return json.loads((self.folder / "validation" / "results.json").read_text())
+
+
+@pytest.fixture
+def tables(tmp_path):
+    return Tables(tmp_path)
+
+
+def test_a_good_set_is_accepted_whole(tables):
+    accepted = tables.run()
+
+    assert accepted["accepted"].all()
+    assert set(accepted["reasons"]) == {""}
+    assert tables.results["passed"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("saturation", 0.7, "max_saturation"),
+        ("grey_levels", 12.0, "min_grey_levels"),
+        ("field_fraction", 0.01, "min_field_fraction"),
+        ("sharpness", 0.2, "min_sharpness"),
+        ("sharpness", np.nan, "measured"),
+        ("polarity_ok", False, "polarity_ok"),
+    ],
+)
+def test_a_bad_image_is_quarantined_with_its_reason(tables, column, value, reason):
+    tables.features.loc[7, column] = value
+
+    accepted = tables.run()
+
+    assert list(accepted.loc[~accepted["accepted"], "image_id"]) == ["image-07"]
+    assert accepted.loc[7, "reasons"] == reason
+    assert tables.results["quarantined"]["by_reason"] == {reason: 1}
+
+
+def test_a_small_image_is_quarantined(tables):
+    tables.splits.loc[3, "columns"] = 95
+
+    assert tables.run().loc[3, "reasons"] == "min_side_px"
+
+
+def test_an_image_keeps_all_its_reasons_and_its_role(tables):
+    tables.features.loc[5, ["saturation", "polarity_ok"]] = [0.9, False]
+
+    row = tables.run().loc[5]
+
+    assert (row["reasons"], row["role"]) == ("max_saturation;polarity_ok", "tune")
+
+
+@pytest.mark.parametrize(("bits", "refused"), [(0.0, 2), (2.0, 2), (4.0, 0)])
+def test_one_picture_with_opposite_labels_is_not_learned_from(tables, bits, refused):
+    """Only when the pictures are the same; two people in one pose may well differ."""
+    tables.splits.loc[4, ["near_duplicate_of", "near_duplicate_bits", "group_id"]] = ["image-00", bits, "p0"]
+
+    assert (~tables.run()["accepted"]).sum() == refused
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (
+            lambda t: t.splits.loc[t.splits["label"] == 1, "label"].index[:7],
+            "dataset.min_positives expected at least 8",
+        ),
+        (lambda t: t.splits.index[t.splits["role"] == "test"], "found train 4, tune 4, calibrate 3, test 0"),
+    ],
+)
+def test_a_set_without_enough_labels_stops(tables, spoil, said):
+    tables.splits.loc[spoil(tables), "label"] = np.nan
+
+    with pytest.raises(ExpectationsFailed, match=said):
+        tables.run()
+
+
+def test_a_failure_names_expected_found_and_what_to_do(tables):
+    tables.features.loc[:14, "saturation"] = 0.9
+
+    with pytest.raises(
+        ExpectationsFailed, match=r"max_quarantined expected at most 0.25, found 0.375 \(see the reasons"
+    ):
+        tables.run()
+
+
+def test_a_failure_leaves_the_report_and_no_accepted_set(tables):
+    tables.run()
+    tables.features["saturation"] = 0.9
+
+    with pytest.raises(ExpectationsFailed):
+        tables.run()
+
+    assert not (tables.folder / "accepted.parquet").exists()
+    assert tables.results["passed"] is False
+    assert "failed" in (tables.folder / "validation" / "index.html").read_text()
+
+
+def test_a_leak_between_roles_stops(tables):
+    tables.splits.loc[1, "patient_id"] = "p0"
+
+    with pytest.raises(ExpectationsFailed, match=r"splits.patient_overlap expected at most 0, found 1"):
+        tables.run()
+
+
+def test_look_alikes_in_two_roles_stop(tables):
+    tables.splits.loc[1, ["near_duplicate_of", "near_duplicate_bits"]] = ["image-00", 4.0]
+
+    with pytest.raises(ExpectationsFailed, match=r"splits.near_duplicate_overlap expected at most 0, found 1"):
+        tables.run()
+
+
+def test_roles_of_different_prevalence_stop(tables):
+    tables.splits.loc[tables.splits["role"] == "test", "label"] = [1.0] * 9 + [0.0]
+
+    with pytest.raises(ExpectationsFailed, match="splits.prevalence_gap"):
+        tables.run()
+
+
+def test_excluded_rows_count_for_no_role(tables):
+    tables.splits.loc[1, ["patient_id", "role"]] = ["p0", "excluded"]
+
+    assert tables.run()["accepted"].all()
+
+
+def test_equal_sets_give_equal_reports(tables):
+    tables.features.loc[7, "saturation"] = 0.9
+    tables.run()
+    before = {path.name: path.read_bytes() for path in (tables.folder / "validation").iterdir()}
+    tables.run()
+
+    assert {path.name: path.read_bytes() for path in (tables.folder / "validation").iterdir()} == before
+    assert sorted(before) == ["index.html", "results.json"]
+
+
+def test_the_page_shows_the_balance_of_every_stratum(tables):
+    tables.run()
+
+    assert tables.results["balance"]["sex"] == [
+        {"value": "F", "images": 20, "positives": 7, "negatives": 13},
+        {"value": "not stated", "images": 20, "positives": 7, "negatives": 13},
+    ]
+    assert [row["value"] for row in tables.results["balance"]["age"]] == ["18-39", "not stated"]
+
+
+def test_images_without_features_name_the_step(tables):
+    tables.features = tables.features.iloc[:30]
+
+    with pytest.raises(DataError, match="10 of 40 images lack features; run `inspect`"):
+        tables.run()
