@@ -19,6 +19,7 @@ ROOMS = ("dataset", "model", "promotion", "serving", "monitoring", "feedback")
 NOUNS = {
     "components.dataset.store",
     "components.model.comparison",
+    "components.model.evaluation",
     "components.model.statistics",
     "components.promotion.ledger",
     "components.serving.bundle",
@@ -36,7 +37,12 @@ OWNERS = {
     "prefect": ("flows",),
     "dvc": (),
 }
-SETTINGS_READERS = ("flows", "components.__main__", "components.serving.__main__", "components.promotion.registry_guard")
+SETTINGS_READERS = (
+    "flows",
+    "components.__main__",
+    "components.serving.__main__",
+    "components.promotion.registry_guard",
+)
 HEAVY = ("tensorflow", "keras", "great_expectations", "evidently", "mlflow", "matplotlib", "highdicom", "sklearn")
 
 
@@ -91,7 +97,10 @@ def test_rooms_share_nouns_only(graph):
         for module in modules(graph)
         if room(module)
         for target in graph.find_modules_directly_imported_by(module)
-        if room(target) and room(target) != room(module) and target not in NOUNS and target != f"components.{room(target)}"
+        if room(target)
+        and room(target) != room(module)
+        and target not in NOUNS
+        and target != f"components.{room(target)}"
     ]
 
     assert strays == []
@@ -138,8 +147,13 @@ for current in {names!r}:
     if new := (set(heavy) & set(sys.modules)) - loaded:
         sys.exit(f"{{current}} imports {{sorted(new)}} before anything asked for it")
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=REPOSITORY,
-                          env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"})
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
+    )
 
     assert done.returncode == 0, done.stderr[-2000:]
 
