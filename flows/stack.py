@@ -111,9 +111,7 @@ def serve(settings: Settings) -> None:
             time.sleep(1)
             for name, child in children.items():
                 if child.poll() is not None:
-                    raise Unavailable(
-                        f"{name} stopped with exit code {child.returncode}; see {logs / f'{name}.log'}"
-                    )
+                    raise Unavailable(f"{name} stopped with exit code {child.returncode}; see {logs / f'{name}.log'}")
     except KeyboardInterrupt:
         Console(stderr=True).print("Stopping.")
     finally:

@@ -76,9 +76,7 @@ def prediction(settings: Settings, identity: str) -> PredictionTrace:
     ledger = clients.ledger(settings)
     bundle_hash = row.bundle_hash
     approval = next((e for e in reversed(ledger.entries("approval")) if e.body.get("bundle_hash") == bundle_hash), None)
-    decision = next(
-        (e for e in reversed(ledger.entries("decision")) if e.body.get("challenger_hash") == bundle_hash), None
-    )
+    decision = next((e for e in reversed(ledger.entries("decision")) if e.body.get("bundle_hash") == bundle_hash), None)
     learned = pd.read_parquet(settings.state / "bundles" / bundle_hash / "training_images.parquet")
     events = _events(settings, set(learned["image_id"]))
     return PredictionTrace(
