@@ -43,8 +43,11 @@ class Story:
         decision = judgement.decision
         self.tell("model version", column, str(judgement.version))
         self.tell("data commit", column, data)
-        for what, figure in decision.headline().items():
-            self.tell(what, column, figure)
+        found = decision.challenger
+        self.tell("sealed test images", column, f"{decision.images} of {decision.patients} patients")
+        self.tell("AUROC", column, str(found.auroc))
+        self.tell("sensitivity, high-sensitivity point", column, str(found.sensitivity["high_sensitivity"]))
+        self.tell("specificity, high-specificity point", column, str(found.specificity["high_specificity"]))
         self.tell("gate", column, decision.verdict)
 
     def table(self) -> list[tuple[str, str, str]]:
