@@ -209,5 +209,7 @@ def _turned(bbox: tuple[float, ...], annotated: tuple[int, int], file: Path) -> 
     elif annotated != turned:
         return None
     left, top = max(x, 0.0), max(y, 0.0)
-    right, bottom = min(x + width, turned[0]), min(y + height, turned[1])
-    return Box(x=left, y=top, width=right - left, height=bottom - top) if right > left and bottom > top else None
+    width, height = min(x + width, turned[0]) - left, min(y + height, turned[1]) - top
+    if min(width, height) < 0.01:  # pixels; annotations carry two decimals
+        return None
+    return Box(x=round(left, 2), y=round(top, 2), width=round(width, 2), height=round(height, 2))

@@ -121,9 +121,13 @@ def test_a_block_that_fails_leaves_what_stood(tmp_path, writer):
     with writer(target) as draft:
         (draft / "file" if writer is atomic_folder else draft).write_text("old")
 
-    with pytest.raises(RuntimeError), writer(target) as draft:
-        (draft / "file" if writer is atomic_folder else draft).write_text("new")
-        raise RuntimeError
+    def spoil() -> None:
+        with writer(target) as draft:
+            (draft / "file" if writer is atomic_folder else draft).write_text("new")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        spoil()
 
     assert (target / "file" if writer is atomic_folder else target).read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["target"]
