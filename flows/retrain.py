@@ -27,7 +27,7 @@ class Judgement(BaseModel):
         """The outcome in a few lines, for a person."""
         return "\n".join(
             [
-                f"Version {self.version}, from commit {self.commit[:12]}, registered as challenger; {self.wall_seconds:.0f} s.",
+                f"Version {self.version} is a challenger, built from {self.commit[:12]} in {self.wall_seconds:.0f} s.",
                 self.decision.text(),
                 f"Report: {self.reports}/report.html",
             ]

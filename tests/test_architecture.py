@@ -126,11 +126,11 @@ def test_importing_does_nothing(graph, tmp_path):
     names = [name for name in modules(graph) if not name.endswith("__main__")]
     script = f"""
 import logging, os, sys
-import prefect, prefect.events, prefect.cache_policies, typer, rich.console, rich.table, rich.status  # not ours to judge
+# What libraries do on import is not ours to judge (OpenCV, for one, extends LD_LIBRARY_PATH).
+import cv2, prefect, prefect.events, prefect.cache_policies, rich.console, rich.status, rich.table, typer
 def watch(event, args):
-    if event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+") and not str(args[0]).endswith(".pyc"):
-        if ".pyc." not in str(args[0]):
-            sys.exit(f"{{current}} opens {{args[0]}} for writing")
+    if event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+") and ".pyc" not in str(args[0]):
+        sys.exit(f"{{current}} opens {{args[0]}} for writing")
     if event in ("os.mkdir", "os.rename", "os.remove", "socket.connect", "subprocess.Popen", "sqlite3.connect"):
         if "__pycache__" not in str(args) :
             sys.exit(f"{{current}}: {{event}} {{args}}")
