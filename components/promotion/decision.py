@@ -11,6 +11,7 @@ from components.model.statistics import Estimate
 from components.params import Gate
 from components.promotion.ledger import canonical
 
+PAGE = 5000  # MLflow keeps a version's description in a String(5000)
 Verdict = Literal["passed", "failed", "inconclusive"]
 
 
@@ -97,13 +98,24 @@ class Decision(_Part):
         return "\n".join([self._headline(), *(f"  - {reason}" for reason in self.reasons)])
 
     def markdown(self) -> str:
-        """What the reviewer reads on the version's page in the registry."""
+        """What the reviewer reads on the version's page in the registry: at most 5,000 characters, its column's width.
+
+        The last warnings give way first; the ledger and the report have all of them.
+        """
+        pages = (self._markdown(shown) for shown in range(len(self.warnings), -1, -1))
+        return next((page for page in pages if len(page) <= PAGE), self._markdown(0)[:PAGE])
+
+    def _markdown(self, shown: int) -> str:
         lines = [f"## {self._headline()}", "", *(f"- {reason}" for reason in self.reasons), ""]
         lines += self._figures_table()
         lines += ["", "| Check | Expected | Found | Verdict |", "|---|---|---|---|"]
         lines += [f"| {c.name} | {c.expected} | {c.found} | {c.verdict} |" for c in self.checks]
         lines += ["", "### Read before approving", ""]
-        lines += [f"- {warning}" for warning in self.warnings or ("No slice stands out.",)]
+        lines += [f"- {warning}" for warning in self.warnings[:shown]]
+        if hidden := len(self.warnings) - shown:
+            lines.append(f"- {hidden} more in the ledger and the report.")
+        if not self.warnings:
+            lines.append("- No slice stands out.")
         facts = {
             "Test set": f"{self.images} images of {self.patients} patients: {self.positives} with a fracture, "
             f"{self.negatives} without ({self.evidence})",

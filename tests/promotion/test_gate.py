@@ -16,7 +16,6 @@ from components.errors import BundleCorrupt, DataError, PromotionRefused
 from components.model.evaluate import evaluate
 from components.params import Evaluate, Gate
 from components.promotion.gate import Context, Decision, gate
-from components.promotion.ledger import Ledger
 from components.promotion.standing import Verdict
 from components.radiograph.image import ImageMeta, Radiograph
 from components.serving.bundle import Bundle
@@ -85,11 +84,6 @@ def world(tiny_bundle: Path, tmp_path_factory) -> Callable[..., dict[str, Path]]
         }  # fmt: skip
 
     return make
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(tmp_path / "ledger.jsonl")
 
 
 @pytest.fixture
@@ -219,3 +213,13 @@ def test_the_reviewer_reads_a_table(sound, drifted, ledger):
     assert f"| AUROC (n = 240) | {found.challenger.auroc} | {found.champion.auroc} |" in lines
     assert f"| Git commit | `{'c' * 40}` |" in lines
     assert "Decision support for research; not a medical device." in lines
+
+
+def test_the_table_fits_the_registry(sound, ledger):
+    """A description holds 5,000 characters: warnings give way, and the page says how many did."""
+    found = gate(**sound, champion=None, params=PARAMS, ledger=ledger, context=context(1))
+    many = found.model_copy(update={"warnings": tuple(f"site {n}: {'x' * 300}" for n in range(20))}).markdown()
+
+    assert len(many) <= 5000
+    assert "more in the ledger and the report." in many
+    assert "| Protocol | `" in many

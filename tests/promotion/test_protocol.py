@@ -182,3 +182,35 @@ def test_a_challenger_that_is_worse_by_the_margin_rarely_passes(patients, images
         passed += judged(labels, whose, challenger, champion, resamples=250).sensitivity.low > -0.03
 
     assert passed / runs <= 0.05
+
+
+def simulated(random, *, sensitivity: tuple[float, float], specificity: tuple[float, float], images: int = 300) -> str:
+    """The verdict at the high-sensitivity point; each pair is how often the challenger loses and wins an image."""
+
+    def turned(kind: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+        fate = random.choice([-1, 0, 1], p=[kind[0], 1 - sum(kind), kind[1]], size=images)
+        both_right = random.random(images) < 0.95
+        return np.where(fate == 0, both_right, fate > 0), np.where(fate == 0, both_right, fate < 0)
+
+    found, clear = turned(sensitivity), turned(specificity)
+    labels = np.repeat([1.0, 0.0], images)
+    mine, other = (np.concatenate([np.where(found[k], 0.9, 0.1), np.where(clear[k], 0.1, 0.9)]) for k in (0, 1))
+    difference = judged(labels, np.arange(2 * images) // 2, mine, other, resamples=250)
+    kept = Estimate(found[0].mean(), found[0].mean() - 0.03, 1, images)
+    return protocol.judge_point("high_sensitivity", difference, kept, PARAMS).verdict
+
+
+def test_a_point_passes_a_worse_challenger_in_at_most_5_percent():
+    """Both roads together: sensitivity lower by the margin, specificity the same."""
+    random = np.random.default_rng(3)
+    verdicts = [simulated(random, sensitivity=(0.055, 0.025), specificity=(0.04, 0.04)) for _ in range(400)]
+
+    assert verdicts.count("passed") / 400 <= 0.05
+
+
+def test_a_point_passes_a_repair():
+    """Champion's specificity collapsed to .3, its sensitivity .04 above the challenger's: nearly always passed."""
+    random = np.random.default_rng(4)
+    verdicts = [simulated(random, sensitivity=(0.05, 0.01), specificity=(0.02, 0.65)) for _ in range(100)]
+
+    assert verdicts.count("passed") >= 95
