@@ -39,14 +39,10 @@ def prepare(settings: Settings, *, log_level: str) -> None:
     os.environ.update(NO_TELEMETRY)
     # Prefect makes its home only below a folder that exists, and would wait in vain for its server otherwise.
     (settings.state / "prefect").mkdir(parents=True, exist_ok=True)
-    for name, value in (
-        QUIET
-        | {
-            "PREFECT_HOME": str(settings.state / "prefect"),
-            "PREFECT_LOGGING_LEVEL": log_level,
-            "PREFECT_LOGGING_EXTRA_LOGGERS": "osteoflow",
-        }
-    ).items():
+    # The steps' progress goes to the Prefect UI where flows are served; on a terminal flows/progress.py shows it.
+    served = {} if log_level == "CRITICAL" else {"PREFECT_LOGGING_EXTRA_LOGGERS": "osteoflow"}
+    prefect = {"PREFECT_HOME": str(settings.state / "prefect"), "PREFECT_LOGGING_LEVEL": log_level}
+    for name, value in (QUIET | prefect | served).items():
         os.environ.setdefault(name, value)
     os.environ["OSTEOFLOW_WORKSPACE"] = str(settings.workspace)
     os.environ["OSTEOFLOW_KEY_DIR"] = str(settings.key_dir)

@@ -128,6 +128,7 @@ def test_importing_does_nothing(graph, tmp_path):
 import logging, os, sys
 # What libraries do on import is not ours to judge (OpenCV, for one, extends LD_LIBRARY_PATH).
 import cv2, prefect, prefect.events, prefect.cache_policies, rich.console, rich.status, rich.table, typer
+from prefect import flow, task
 def watch(event, args):
     if event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+") and ".pyc" not in str(args[0]):
         sys.exit(f"{{current}} opens {{args[0]}} for writing")
