@@ -70,7 +70,7 @@ class Split(Section):
 
 
 class ImageExpectations(Section):
-    """Row level; an image that fails is quarantined, not trained on. Thresholds are recalibrated to a site (docs/data.md)."""
+    """Row level: an image that fails is quarantined, not learned from. Recalibrate the thresholds to your site."""
 
     min_side_px: int = Field(gt=0)
     max_saturation: Share

@@ -24,7 +24,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="OSTEOFLOW_", env_file=".env", extra="ignore", frozen=True)
 
     workspace: Path = Field(default_factory=Path.cwd, description="the git repository that owns the data pointers")
-    state_dir: Path | None = Field(default=None, description="databases, caches, ledger; default <workspace>/.osteoflow")
+    state_dir: Path | None = Field(default=None, description="databases, caches, ledger; <workspace>/.osteoflow")
     key_dir: Path = Field(default_factory=_key_dir, description="pseudonym and signing keys, outside the repository")
     user: str = Field(default_factory=getpass.getuser, description="who acts, as written into the ledger")
 

@@ -56,7 +56,7 @@ class Workspace:
             ConfigError: `root` is not the top of a git repository with a dvc.yaml.
         """
         if not (self.root / ".git").exists() or not (self.root / "dvc.yaml").is_file():
-            raise ConfigError(f"{self.root}: not an Osteoflow repository (needs .git and dvc.yaml); run inside your clone")
+            raise ConfigError(f"{self.root}: not an Osteoflow repository (no .git or dvc.yaml); run inside your clone")
         self.state.mkdir(parents=True, exist_ok=True)
         local = [
             "[cache]",
@@ -138,7 +138,7 @@ class Workspace:
         return self.head()
 
     def adopt(self, build: Workspace) -> str:
-        """Bring the build's commit home: always as branch `build/<commit>`, and as the tip when that is a fast-forward."""
+        """Bring the build's commit home: always as branch `build/<commit>`, and as the tip if that fast-forwards."""
         commit = build.head()
         with self.writing():
             self._git("fetch", "--quiet", "--no-tags", str(build.root), f"+{commit}:refs/heads/build/{commit[:12]}")
@@ -169,7 +169,8 @@ class Workspace:
             yield
 
     def _commit(self, message: str, paths: list[str]) -> None:
-        identity = [] if self._configured("user.email") else ["-c", f"user.name={self.author}", "-c", "user.email=osteoflow@localhost"]
+        unnamed = ["-c", f"user.name={self.author}", "-c", "user.email=osteoflow@localhost"]
+        identity = [] if self._configured("user.email") else unnamed
         self._git(*identity, "commit", "--quiet", "-m", message, "--", *paths)
 
     def _configured(self, key: str) -> bool:
@@ -194,8 +195,14 @@ class Workspace:
         }
         lines: list[str] = []
         with subprocess.Popen(
-            command, cwd=self.root, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, errors="replace",
+            command,
+            cwd=self.root,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
         ) as process:
             assert process.stdout is not None
             for line in process.stdout:

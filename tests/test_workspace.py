@@ -64,7 +64,10 @@ def test_a_data_commit_moves_the_pointer_and_nothing_else(workspace):
     commit = workspace.commit_data(STUDIES, "Take in 1 shard")
 
     assert git(workspace.root, "show", "--name-only", "--format=%an: %s", commit).split("\n") == [
-        "engineer: Take in 1 shard", "", "data/studies.dvc", "",
+        "engineer: Take in 1 shard",
+        "",
+        "data/studies.dvc",
+        "",
     ]
     assert git(workspace.root, "status", "--porcelain") == ""
 
@@ -156,5 +159,5 @@ def test_a_folder_that_is_no_repository_is_refused(tmp_path):
 
 
 def test_a_failing_command_says_which(workspace):
-    with pytest.raises(DataError, match="dvc add failed: .*does not exist"):
+    with pytest.raises(DataError, match=r"dvc add failed: .*does not exist"):
         workspace._dvc("add", "data/nowhere")
