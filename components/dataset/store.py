@@ -92,18 +92,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         DataError: the disk is full or refuses; nothing half-written stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
-    draft = Path(name)
-    try:
-        with _explained(path):
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        os.close(handle)
+        draft = Path(name)
+        try:
             yield draft
             _sync(draft)
             draft.replace(path)
             _sync(path.parent)
-    finally:
-        draft.unlink(missing_ok=True)
+        finally:
+            draft.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -113,11 +113,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Raises:
         DataError: as for `atomic_path`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
-    old = draft.with_suffix(".old")
-    try:
-        with _explained(path):
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+        old = draft.with_suffix(".old")
+        try:
             yield draft
             for file in draft.rglob("*"):
                 if file.is_file():
@@ -126,11 +126,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                 path.rename(old)
             draft.rename(path)
             _sync(path.parent)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-        if old.exists() and not path.exists():
-            old.rename(path)
-        shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+            if old.exists() and not path.exists():
+                old.rename(path)
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def write_images(folder: Path, images: Iterable[Radiograph | Packed], *, batch: str, shard_bytes: int) -> list[Path]:
@@ -270,7 +270,11 @@ def _explained(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise DataError(
-                f"{path.parent}: no space left for {path.name}; nothing was written, make room and repeat"
+                f"{path.parent}: no space left for {path.name}; nothing half-written stays, make room and repeat"
+            ) from None
+        if error.errno in (errno.EACCES, errno.EROFS):
+            raise DataError(
+                f"{path.parent}: {path.name} cannot be written ({error.strerror}); allow it and repeat"
             ) from None
         raise
 

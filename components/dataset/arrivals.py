@@ -1,0 +1,150 @@
+"""What arrives: one file after another becomes an image, a duplicate or a refusal, and shards are written as they fill.
+
+The labels of a shard are written before its images: an image in the archive says that everything about it is there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from components.dataset.items import Item, Source, Statement
+from components.dataset.quarantine import Refusal, quarantined
+from components.dataset.store import Packed, catalog, label_events, shards, write_images, write_labels
+from components.errors import MissingPatient, UnreadableImage
+from components.radiograph.deidentify import Pseudonyms
+from components.radiograph.labels import UNKNOWN, LabelEvent
+
+MISSING_PATIENT = "missing_patient_id"
+UNCOMPRESSED = 4  # bytes a pixel at most; a larger file than that is refused before it is read
+
+
+@dataclass(frozen=True)
+class Door:
+    """What it takes to look at a file. known: image_ids that are in the archive and need no decoding."""
+
+    pseudonyms: Pseudonyms
+    max_megapixels: int
+    known: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one file: an image, an image_id that is known already, or a refusal."""
+
+    image_id: str | None
+    image: Packed | None = None
+    refusal: Refusal | None = None
+
+
+def look(door: Door, item: Item) -> Outcome:
+    """Read one file (in any process)."""
+    data, image_id = b"", None
+    try:
+        if item.size() > door.max_megapixels * 1_000_000 * UNCOMPRESSED:
+            raise UnreadableImage("the file is larger than any image allowed", reason="too_large")
+        data = _bytes(item)
+        image_id = item.image_id(data, door.pseudonyms)
+        if image_id in door.known:
+            return Outcome(image_id)
+        image = item.read(data, door.pseudonyms, max_megapixels=door.max_megapixels)
+        return Outcome(image_id, Packed.of(image))
+    except UnreadableImage as error:
+        return Outcome(image_id, refusal=Refusal(error.reason, data))
+    except MissingPatient:
+        return Outcome(image_id, refusal=Refusal(MISSING_PATIENT, data))
+    except ValidationError:  # described in values that no radiograph has
+        return Outcome(image_id, refusal=Refusal("undecodable", data))
+
+
+def _bytes(item: Item) -> bytes:
+    try:
+        return item.data()
+    except Exception as error:  # noqa: BLE001  (a damaged or encrypted archive may raise anything)
+        raise UnreadableImage(f"the file cannot be read ({type(error).__name__})", reason="unreadable") from None
+
+
+class Arrivals:
+    """The state of one run: what waits for the next shard, and what is counted."""
+
+    def __init__(
+        self, offer: Source, studies: Path, labels: Path, quarantine: Path, batch: str, shard_bytes: int, now: datetime
+    ) -> None:
+        self.offer, self.studies, self.labels, self.quarantine = offer, studies, labels, quarantine
+        self.batch, self.shard_bytes, self.now = batch, shard_bytes, now
+        standing = catalog(studies)
+        self.ids: set[str] = set(standing["image_id"])
+        self.by_pixels: dict[str, str] = dict(zip(standing["pixel_sha256"], standing["image_id"], strict=True))
+        self.before = len(label_events(labels))
+        self.waiting: list[Packed] = []
+        self.events: list[LabelEvent] = []
+        self.refusals: list[Refusal] = []
+        self.silent = set(offer.statements)  # images that were spoken about but have not been seen
+        self.counts: dict[str, Counter[str]] = {
+            name: Counter() for name in ("refused", "refused_by_label", "labels", "sites")
+        }
+        self.added = self.duplicates = self.weight = 0
+
+    def take(self, outcome: Outcome) -> None:
+        """Sort one outcome in; write a shard when enough has gathered."""
+        said = self.offer.statements.get(outcome.image_id or "")
+        self.silent.discard(outcome.image_id or "")
+        if outcome.refusal:
+            self.refusals.append(outcome.refusal)
+            self.counts["refused"][outcome.refusal.reason] += 1
+            self.counts["refused_by_label"][said.label if said else UNKNOWN] += 1
+            return
+        image, image_id = outcome.image, outcome.image_id or ""
+        if image is None or image_id in self.ids:
+            self.duplicates += 1
+            self._hear(image_id, said, self.offer.reader)
+        elif twin := self.by_pixels.get(image.pixel_sha256):
+            # The same picture under another name: what is said about it is another voice about the first.
+            self.duplicates += 1
+            self._hear(twin, said, f"{self.offer.reader}/{image_id}")
+        else:
+            self._add(image, said)
+
+    def _add(self, image: Packed, said: Statement | None) -> None:
+        self.ids.add(image.meta.image_id)
+        self.by_pixels[image.pixel_sha256] = image.meta.image_id
+        self.waiting.append(image)
+        self.added += 1
+        self.counts["labels"][said.label if said else UNKNOWN] += 1
+        self.counts["sites"][image.meta.site] += 1
+        self._hear(image.meta.image_id, said, self.offer.reader)
+        self.weight += len(image.pixels)
+        if self.weight >= self.shard_bytes:
+            self.flush()
+
+    def _hear(self, image_id: str, said: Statement | None, reader: str) -> None:
+        if said:
+            self.events.append(
+                LabelEvent.new(
+                    image_id=image_id,
+                    time=self.now.isoformat(),
+                    label=said.label,
+                    boxes=said.boxes,
+                    reader=reader,
+                    provenance="archive",
+                )
+            )
+
+    def flush(self) -> None:
+        """Write what waits: refusals, labels, then images, whose presence says that all of it is there."""
+        quarantined(self.quarantine, self.refusals, batch=self.batch)
+        number = sum(path.stem.startswith(f"{self.batch}-") for path in shards(self.labels))
+        write_labels(self.labels, self.events, batch=f"{self.batch}-{number:04d}")
+        write_images(self.studies, self.waiting, batch=self.batch, shard_bytes=self.shard_bytes)
+        self.refusals, self.events, self.waiting, self.weight = [], [], [], 0
+
+    def finish(self) -> int:
+        """Write the rest, with what was said about images that are not in the source; return the new label events."""
+        for image_id in sorted(self.silent):
+            self._hear(image_id, self.offer.statements[image_id], self.offer.reader)
+        self.flush()
+        return len(label_events(self.labels)) - self.before
