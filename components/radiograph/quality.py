@@ -30,7 +30,11 @@ FEATURES = (
 )
 PITCH = 512  # pixels of the long side at which sharpness and motion are comparable between devices
 FLAT = 0.01  # of the stored range: a border line this close to its extreme carries no picture
-RIM = 0.5  # share of the field's edge that a region must reach to be the air around the limb
+LEAF = 0.98  # share of a line at one extreme that makes it part of the collimator's shadow
+RIM = 0.4  # share of the field's edge that air around a limb reaches, at least
+EVEN = 0.7  # its standard deviation against the anatomy's, at most
+TWO_CLASSES = 0.85
+SMALLEST = 8  # lines that a field has at least
 MAD = 0.6745  # median of |x| of a standard normal variable
 
 
@@ -126,35 +130,72 @@ def _look(image: Radiograph) -> _Scene:
 
 
 def _field(small: np.ndarray) -> tuple[slice, slice]:
-    """The rectangle inside the collimator: lines at the image's edges that are nothing but one extreme do not count."""
-    low, high = float(small.min()), float(small.max())
-    picture = (small > low + FLAT) & (small < high - FLAT)
-    spans = []
-    for axis in (1, 0):
-        lines = np.flatnonzero(picture.mean(axis=axis) > 0.02)
-        spans.append(slice(int(lines[0]), int(lines[-1]) + 1) if lines.size else slice(0, small.shape[1 - axis]))
-    if min(span.stop - span.start for span in spans) < 8:  # no picture at all: judge everything
-        return slice(0, small.shape[0]), slice(0, small.shape[1])
-    return spans[0], spans[1]
+    """The rectangle inside the collimator: from each side, lines that hold nothing but one extreme are its leaves.
+
+    A shutter paints them black or white. Without one they are merely bright; air never is on all four sides.
+    """
+    whole = (slice(0, small.shape[0]), slice(0, small.shape[1]))
+    field = _inside(whole, small <= FLAT, small >= 1 - FLAT)
+    part = small[field]
+    bright = part >= -_end(-part)
+    if min(edge.mean() for edge in (bright[0], bright[-1], bright[:, 0], bright[:, -1])) >= LEAF:
+        field = _inside(field, np.zeros(small.shape, bool), small >= -_end(-part))
+    return field
+
+
+def _inside(outer: tuple[slice, slice], black: np.ndarray, white: np.ndarray) -> tuple[slice, slice]:
+    """`outer` without its border lines of one colour; `outer` itself where nothing would be left."""
+    rows = _opening(black[outer], white[outer], outer[0].start)
+    columns = _opening(black[rows, outer[1]].T, white[rows, outer[1]].T, outer[1].start)
+    return outer if min(rows.stop - rows.start, columns.stop - columns.start) < SMALLEST else (rows, columns)
+
+
+def _opening(black: np.ndarray, white: np.ndarray, start: int) -> slice:
+    """First to last line (axis 0) that is not part of a black or a white border; lines count from `start`."""
+    if black.size == 0:
+        return slice(start, start)
+    edges = []
+    for step in (1, -1):
+        closed = [colour.mean(axis=1)[::step] >= LEAF for colour in (black, white)]
+        # Only the colour of the outermost line is the leaf's: dark air behind a white border belongs to the field.
+        leaf = next((same for same in closed if same[0]), np.zeros(1, bool))
+        edges.append(int(np.argmin(leaf)) if not leaf.all() else len(leaf))
+    return slice(start + edges[0], max(start + edges[0], start + len(black) - edges[1]))
 
 
 def _anatomy(field: np.ndarray) -> tuple[np.ndarray, float, bool]:
     """(foreground, darkest anatomy, polarity_ok) of a field.
 
-    Air is even and reaches the field's edge. If the bright half of the picture is what does, the polarity is wrong.
+    Air is even and reaches the field's edge. If only the bright end of the picture does so, the polarity is wrong.
     """
-    threshold = _otsu(field)
-    bright = field > threshold
-    if bright.all() or not bright.any():
-        return np.ones(field.shape, bool), 0.0, True
-    rim = np.concatenate((bright[0], bright[-1], bright[:, 0], bright[:, -1]))
-    bright_rim = float(rim.mean())
-    spread_bright, spread_dark = float(field[bright].std()), float(field[~bright].std())
-    if bright_rim > 1 - RIM / 2 and spread_bright < spread_dark / 2:
-        return ~bright, 0.0, False
-    if 1 - bright_rim < RIM / 2:  # anatomy fills the field (chest, hip): nothing is air
-        return np.ones(field.shape, bool), 0.0, True
-    return bright, threshold, True
+    dark, bright = _end(field), -_end(-field)
+    if _is_air(field, field <= dark):
+        return field > dark, dark, True
+    if _is_air(field, field >= bright):
+        return field < bright, 0.0, False
+    return np.ones(field.shape, bool), 0.0, True  # anatomy fills the field (chest, hip): nothing is air
+
+
+def _is_air(field: np.ndarray, part: np.ndarray) -> bool:
+    """Whether `part` covers enough of the field's edge, and is far more even than the rest."""
+    if part.all() or not part.any():
+        return False
+    rim = np.concatenate((part[0], part[-1], part[:, 0], part[:, -1])).mean()
+    return bool(rim > RIM and field[part].std() < EVEN * field[~part].std())
+
+
+def _end(values: np.ndarray) -> float:
+    """Where the lowest class of `values` ends: Otsu's split, and again below it if two classes lie there."""
+    split = _otsu(values)
+    lower = values[values <= split]
+    second = _otsu(lower)
+    below = lower <= second
+    share = float(below.mean())
+    if not 0 < share < 1:
+        return split
+    gap = float(lower[~below].mean() - lower[below].mean())
+    # Share of the variance that the split explains: .75 for an even spread, .64 for one normal class.
+    return second if share * (1 - share) * gap**2 / float(lower.var()) > TWO_CLASSES else split
 
 
 def _otsu(values: np.ndarray) -> float:
