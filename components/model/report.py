@@ -58,7 +58,10 @@ def render(
 
 def estimate(value: Estimate | None) -> str:
     """`.912 (.874-.944)`, or a dash where there is nothing to divide by."""
-    return "–" if value is None else str(value).replace("-", "–")  # noqa: RUF001 - a range takes an en dash
+    if value is None:
+        return "–"  # noqa: RUF001
+    dash = "−" if value.low < 0 else "–"  # noqa: RUF001 - a minus sign, or the en dash of a range
+    return str(value).replace("-", dash)
 
 
 def _data(picture: Picture) -> str:

@@ -34,7 +34,8 @@ class Estimate:
     n: int
 
     def __str__(self) -> str:
-        return f"{_short(self.value)} ({_short(self.low)}-{_short(self.high)})"
+        between = " to " if self.low < 0 else "-"
+        return f"{_short(self.value)} ({_short(self.low)}{between}{_short(self.high)})"
 
 
 def auroc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> float:

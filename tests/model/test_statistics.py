@@ -27,7 +27,7 @@ def clustered(random: np.random.Generator, patients: int, images: int = 3) -> tu
 def test_an_estimate_prints_as_journals_print_it():
     """Three decimals, no leading zero, the interval in brackets."""
     assert str(s.Estimate(0.9124, 0.8741, 0.9438, 400)) == ".912 (.874-.944)"
-    assert str(s.Estimate(-0.03, -0.1, 1.0, 40)) == "-.030 (-.100-1.000)"
+    assert str(s.Estimate(-0.03, -0.1, 1.0, 40)) == "-.030 (-.100 to 1.000)"
 
 
 def test_auroc_counts_ties_half():

@@ -98,7 +98,7 @@ def test_a_drifted_champion_can_be_replaced():
     ruling = protocol.judge_point("high_sensitivity", found, at(0.94, 0.9, 0.97), PARAMS)
 
     assert ruling.verdict == "passed"
-    assert "trade-off is repaired: sensitivity changes by -.060 (-.100--.030)" in ruling.reasons[0]
+    assert "trade-off is repaired: sensitivity changes by -.060 (-.100 to -.030)" in ruling.reasons[0]
 
 
 @pytest.mark.parametrize(
