@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from hashlib import sha256
 from pathlib import Path
 
@@ -37,8 +38,7 @@ class Features:
     suffix = ".parquet"
 
     def __init__(self) -> None:
-        # The code that measures names the version: other code, other numbers.
-        self.version = sha256(Path(quality.__file__).read_bytes()).hexdigest()[:12]
+        self.version = sha256(b"".join(path.read_bytes() for path in measured_by())).hexdigest()[:12]
 
     def stands(self, path: Path) -> str | None:
         try:
@@ -50,6 +50,14 @@ class Features:
         rows = [row for part in parts for row in part]
         table = pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata({KEY: key.encode()}))
         pq.write_table(table, path)
+
+
+def measured_by() -> list[Path]:
+    """The files of the code that measures, with what it takes from its own room: other code, other numbers."""
+    home = quality.__name__.rpartition(".")[0]
+    names = {getattr(thing, "__module__", None) or "" for thing in vars(quality).values()}
+    modules = {quality.__name__} | {name for name in names if name.startswith(f"{home}.")}
+    return sorted(Path(str(sys.modules[name].__file__)) for name in modules)
 
 
 def _measure(_: None, task: Task) -> list[Row]:

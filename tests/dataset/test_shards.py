@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from components.dataset.inspect import inspect
+from components.dataset.inspect import inspect, measured_by
 from components.dataset.prepare import prepare
 from components.dataset.store import read_pixels
 from components.errors import DataError
@@ -104,6 +104,11 @@ def test_a_damaged_output_is_made_again(archive):
     steps(archive)
 
     assert all(path.stat().st_size > 100 for f in ("features", "prepared") for path in (archive.folder / f).iterdir())
+
+
+def test_features_know_all_the_code_that_measured_them():
+    """A change in any of these files makes features stale."""
+    assert {"quality.py", "scene.py", "image.py"} <= {path.name for path in measured_by()}
 
 
 @pytest.mark.parametrize("how", ["absent", "damaged"])
