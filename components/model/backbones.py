@@ -37,26 +37,34 @@ PUBLISHED = {
 
 
 def _residual(size: int, inputs: Any) -> tuple[Any, Any]:
-    """A small residual network for one grey channel: 0.62 M parameters, stride 8, learns from hundreds of images."""
+    """A small residual network for one grey channel: 0.56 M parameters, stride 16, learns from hundreds of images.
+
+    A fracture is a thin line somewhere. So the network starts from the image and its local contrast, and shrinks by
+    maxima: a line found once survives to the last map, where it is one of few cells that pooling averages.
+    """
     keras = runtime.keras()
     layers = keras.layers
 
-    def conv(x: Any, filters: int, kernel: int, stride: int, name: str) -> Any:
-        x = layers.Conv2D(filters, kernel, stride, padding="same", use_bias=False, name=f"{name}_conv")(x)
-        # By group, not by batch: nothing to warm up on small archives, and the same in training and release.
-        return layers.GroupNormalization(8, name=f"{name}_norm")(x)
+    def conv(x: Any, filters: int, kernel: int, name: str) -> Any:
+        x = layers.Conv2D(filters, kernel, padding="same", use_bias=False, name=f"{name}_conv")(x)
+        # The short memory lets the statistics settle within the few steps a small archive gives.
+        return layers.BatchNormalization(momentum=0.8, name=f"{name}_norm")(x)
 
-    def block(x: Any, filters: int, stride: int, name: str) -> Any:
-        y = layers.ReLU(name=f"{name}_relu_1")(conv(x, filters, 3, stride, f"{name}_1"))
-        y = conv(y, filters, 3, 1, f"{name}_2")
-        if stride != 1 or x.shape[-1] != filters:
-            x = conv(x, filters, 1, stride, f"{name}_skip")
-        return layers.ReLU(name=f"{name}_relu_2")(layers.Add(name=f"{name}_add")([x, y]))
+    def block(x: Any, filters: int, name: str) -> Any:
+        x = layers.MaxPooling2D(2, padding="same", name=f"{name}_shrink")(x)
+        y = layers.ReLU(name=f"{name}_relu_1")(conv(x, filters, 3, f"{name}_1"))
+        y = conv(y, filters, 3, f"{name}_2")
+        return layers.ReLU(name=f"{name}_relu_2")(
+            layers.Add(name=f"{name}_add")([conv(x, filters, 1, f"{name}_skip"), y])
+        )
 
     first = keras.Input((size, size, 1), name="scaled")
-    x = layers.ReLU(name="stem_relu")(conv(first, 16, 5, 2, "stem"))
-    for number, (filters, stride) in enumerate([(16, 1), (32, 2), (64, 2), (128, 1), (128, 1)], start=1):
-        x = block(x, filters, stride, f"block_{number}")
+    around = layers.AveragePooling2D(9, 1, padding="same", name="around")(first)
+    contrast = layers.Rescaling(6.0, name="contrast")(layers.Subtract(name="detail")([first, around]))
+    x = layers.Concatenate(name="both")([first, contrast])
+    x = layers.ReLU(name="stem_relu")(conv(x, 16, 3, "stem"))
+    for number, filters in enumerate((24, 48, 96, 160), start=1):
+        x = block(x, filters, f"block_{number}")
     scaled = layers.Rescaling(1 / 127.5, -1.0, name="scale")(inputs)
     return keras.Model(first, x, name=BACKBONE), scaled
 

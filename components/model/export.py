@@ -71,7 +71,8 @@ def quality_of(data: Examples, features: Path) -> pd.DataFrame:
 
 def reference(data: Examples, quality: pd.DataFrame, outputs: list[Outputs]) -> pd.DataFrame:
     """What unseen images of the training sites look like: quality, probability and embedding of tune + calibrate."""
-    table = data.table[["image_id", "patient_id", "site", "device", "view", "body_region"]].merge(quality, on="image_id")
+    about = ["image_id", "patient_id", "site", "device", "view", "body_region"]
+    table = data.table[about].merge(quality, on="image_id")
     table["probability"] = [output.probability for output in outputs]
     return table.assign(embedding=pd.Series([output.embedding for output in outputs], index=table.index))
 

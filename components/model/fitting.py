@@ -117,14 +117,14 @@ class Fit:
     def _one(self, epoch: int) -> Epoch:
         seed, rate = self.params.seed, float(self.model.optimizer.learning_rate)
         self.model.get_layer("dropout").seed_generator.state.assign([seed % 2**31, epoch])
-        self.model.reset_metrics()
-        loss = math.nan
+        losses: list[float] = []
         for images, labels, weights in batches(
             self.train, self.params.augment, batch_size=self.params.batch_size, seed=seed, epoch=epoch
         ):
-            loss = float(self.model.train_on_batch(images, labels, sample_weight=weights))
-            if not math.isfinite(loss):
+            losses.append(float(self.model.train_on_batch(images, labels, sample_weight=weights)))
+            if not math.isfinite(losses[-1]):
                 break
+        loss = sum(losses) / len(losses)
         logits = network.logits(self.model, self.tune.pixels)
         if not (math.isfinite(loss) and np.isfinite(logits).all()):
             raise DataError(

@@ -15,7 +15,7 @@ from components.params import Augment, Calibrate, Export, Train
 from components.radiograph.pixels import Transform
 from components.radiograph.quality import FEATURES
 
-SIZE = 32
+SIZE = 64
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,12 @@ class Trained(Prepared):
 
 
 def squares(labels: np.ndarray, seed: int) -> np.ndarray:
-    """(n, SIZE, SIZE) uint8 noise; a fracture is a bright 6 x 6 spot anywhere."""
+    """(n, SIZE, SIZE) uint8 noise; a fracture is a bright 9 x 9 spot anywhere."""
     random = np.random.default_rng(seed)
     pixels = random.normal(90, 15, (len(labels), SIZE, SIZE))
     for row in np.flatnonzero(labels == 1):
-        y, x = random.integers(2, SIZE - 8, 2)
-        pixels[row, y : y + 6, x : x + 6] += 120
+        y, x = random.integers(4, SIZE - 13, 2)
+        pixels[row, y : y + 9, x : x + 9] += 120
     return np.clip(pixels, 0, 255).astype(np.uint8)
 
 
@@ -71,6 +71,7 @@ def write(folder: Path, roles: dict[str, int], *, labels: np.ndarray | None = No
             "label": label,
             "accepted": True,
             "site": "north",
+            "device": "A",
             "view": "frontal",
             "body_region": "hand",
         }

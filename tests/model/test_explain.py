@@ -45,7 +45,7 @@ def test_smooth_grad_is_repeatable(trained, fractures):
     one, two = (smooth_grad(model, fractures[0], samples=2, seed=5) for _ in range(2))
 
     assert np.array_equal(one, two)
-    assert (float(one.max()), one.shape) == (1.0, (32, 32))
+    assert (float(one.max()), one.shape) == (1.0, (64, 64))
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_the_released_graph_says_what_the_network_says(trained, released):
 
     np.testing.assert_allclose([o.logit for o in outputs], logits, atol=1e-3)
     np.testing.assert_allclose([o.probability for o in outputs], curve.probability(logits), atol=1e-4)
-    assert outputs[0].embedding.shape == (128,)
+    assert outputs[0].embedding.shape == (160,)
 
 
 def test_half_precision_halves_the_file(trained, released):
@@ -46,7 +46,7 @@ def test_half_precision_halves_the_file(trained, released):
     data = examples.load(**trained.inputs, roles=("tune",))
     model, curve = network.load(trained.trained / "model.keras"), Calibrated.read(trained.calibration)
     content = convert(model, curve, "float16")
-    outputs = [Graph(content, 32, where=released).run(square) for square in data.pixels]
+    outputs = [Graph(content, 64, where=released).run(square) for square in data.pixels]
 
     assert len(content) < 0.6 * (released / "model.tflite").stat().st_size
     assert parity(model, curve, data, outputs) < 0.01
@@ -82,8 +82,9 @@ def test_the_reference_describes_images_the_network_was_not_fitted_to(trained, r
     table = pd.read_parquet(released / "reference.parquet")
 
     assert len(table) == 64
-    assert list(table.columns) == ["image_id", "site", "view", "body_region", *FEATURES, "probability", "embedding"]
-    assert {len(vector) for vector in table["embedding"]} == {128}
+    about = ["image_id", "patient_id", "site", "device", "view", "body_region"]
+    assert list(table.columns) == [*about, *FEATURES, "probability", "embedding"]
+    assert {len(vector) for vector in table["embedding"]} == {160}
     assert set(table["image_id"]).isdisjoint(examples.load(**trained.inputs, roles=("train",)).table["image_id"])
 
 
@@ -129,6 +130,6 @@ def test_the_heat_map_points_at_the_spot(trained, released):
         heat_map = bundle.predict(square).heat_map
         peak = np.array(np.unravel_index(int(np.argmax(heat_map)), heat_map.shape))
         spot = np.argwhere(square > 170).mean(axis=0)
-        hits.append(np.abs(peak - spot).max() <= 8)
+        hits.append(np.abs(peak - spot).max() <= 12)
 
     assert np.mean(hits) > 0.7

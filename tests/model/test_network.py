@@ -22,7 +22,7 @@ def residual():
 @pytest.mark.parametrize(
     ("backbone", "channels"),
     [
-        ("residual", 128),
+        ("residual", 160),
         ("mobilenet_0.25", 256),
         ("mobilenet_v2", 1280),
         ("mobilenet_v3_small", 576),

@@ -26,7 +26,7 @@ def test_the_record_tells_what_was_trained(trained):
     """Counts, seed, software and the identity of the weights stand in training.json."""
     record = Training.read(trained.trained)
 
-    assert (record.fractures, record.no_fractures, record.seed, record.size) == (48, 48, 7, 32)
+    assert (record.fractures, record.no_fractures, record.seed, record.size) == (48, 48, 7, 64)
     assert record.weights_sha256 == network.weights_sha256(network.load(trained.trained / "model.keras"))
     assert record.pretrained is None
     assert set(record.versions) == {"keras", "numpy", "opencv-python-headless", "tensorflow"}
@@ -91,7 +91,7 @@ def test_each_epoch_prints_one_line(archive, make_params, tmp_path, capsys):
 
 def test_head_first_then_everything(archive, make_params, tmp_path):
     """With starting weights the head is fitted alone before the backbone moves."""
-    donor = network.build("residual", 32, None, 0.1).get_layer("backbone")
+    donor = network.build("residual", 64, None, 0.1).get_layer("backbone")
     donor.save_weights(tmp_path / "start.weights.h5")
     params = make_params(weights=str(tmp_path / "start.weights.h5"), epochs_head=1, epochs=1)
     train(**archive.inputs, trained=tmp_path / "trained", params=params)
@@ -147,7 +147,7 @@ def test_mixed_transforms_are_refused(make_archive, tmp_path):
     shard = found.inputs["prepared"] / "a-1.npz"
     with np.load(shard) as arrays:
         np.savez(
-            shard, image_id=arrays["image_id"], pixels=arrays["pixels"], transform=np.array('{"size": 32, "low": 1}')
+            shard, image_id=arrays["image_id"], pixels=arrays["pixels"], transform=np.array('{"size": 64, "low": 1}')
         )
 
     with pytest.raises(DataError, match="2 different transforms; run `prepare`"):
@@ -157,7 +157,7 @@ def test_mixed_transforms_are_refused(make_archive, tmp_path):
 def test_pixels_stay_with_their_image(archive):
     """Whatever shard a picture lies in, its bright spot comes with its label."""
     data = examples.load(**archive.inputs, roles=("train",))
-    brightest = np.sort(data.pixels.reshape(len(data.pixels), -1), axis=1)[:, -20]
+    brightest = np.sort(data.pixels.reshape(len(data.pixels), -1), axis=1)[:, -40]
 
     assert ((brightest > 150) == (data.labels == 1)).all()
 

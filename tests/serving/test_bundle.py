@@ -63,7 +63,7 @@ def test_a_prediction_is_complete(opened):
     assert found.heat_map.shape == (300, 200)
     assert found.heat_map.dtype == np.float32
     assert (float(found.heat_map.min()) >= 0, float(found.heat_map.max()) <= 1) == (True, True)
-    assert found.embedding.shape == (128,)
+    assert found.embedding.shape == (160,)
     assert found.call == opened.call(found.probability)
 
 
