@@ -55,6 +55,7 @@ def shown(title: str, *, quiet: bool = False) -> Iterator[None]:
         return
     logger = logging.getLogger("osteoflow")
     logger.setLevel(logging.INFO)
+    logger.propagate = False  # Prefect's console handler sits at the root and would print every line again
     with console.status(title) as status:
         follower = _Follower(title, status)
         logger.addHandler(follower)
@@ -63,6 +64,7 @@ def shown(title: str, *, quiet: bool = False) -> Iterator[None]:
             follower.finish()
         finally:
             logger.removeHandler(follower)
+            logger.propagate = True
 
 
 def _short(line: str, width: int = 90) -> str:
