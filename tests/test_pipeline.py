@@ -42,10 +42,11 @@ def dvc(folder: Path, *arguments: str) -> str:
 def built(tmp_path_factory) -> Path:
     """A copy of this repository's code with 60 phantom patients, built once."""
     root = tmp_path_factory.mktemp("pipeline")
-    for name in ("components", ".dvc", "data", "models", "reports"):
-        ignored = shutil.ignore_patterns("__pycache__", "tmp", "cache", "config.local", "[!.]*") if name in (
-            "data", "models", "reports") else shutil.ignore_patterns("__pycache__", "tmp", "cache", "config.local")  # fmt: skip
+    for name in ("components", ".dvc"):
+        ignored = shutil.ignore_patterns("__pycache__", "tmp", "cache", "config.local")
         shutil.copytree(REPOSITORY / name, root / name, ignore=ignored)
+    for name in ("data", "models", "reports"):  # where outputs go; what is kept out of git stays behind
+        shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("[!.]*"))
     shutil.copy(REPOSITORY / "dvc.yaml", root)
     params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     for section, values in SMALL.items():
