@@ -203,7 +203,7 @@ def again(client: Any, site_b: Any) -> list[dict[str, Any]]:
 
 
 def compare(story: Story, site_b: Any, before: list[dict[str, Any]], after: list[dict[str, Any]]) -> None:
-    """Before and after on the production cases whose patients are sealed test patients of the second model.
+    """Before and after on the production cases of patients whom the second model neither learned from nor was tuned on.
 
     The service hides its word on blind cases from readers, not from its own log, which is where the scores come from.
     """
@@ -212,17 +212,17 @@ def compare(story: Story, site_b: Any, before: list[dict[str, Any]], after: list
 
     log = clients.prediction_log(story.settings)
     splits = pd.read_parquet(newest_build(story.settings) / clients.params(story.settings).paths.splits)
-    sealed = set(splits.loc[splits["role"] == "test", "image_id"])
+    used = set(splits.loc[splits["role"].isin(("train", "tune", "calibrate")), "patient_id"])
     labels = np.array([phantom.label == "fracture" for phantom in site_b.phantoms], dtype=float)
     for column, answers in enumerate((before, after)):
         scored = [log.prediction(answer["id"]) for answer in answers]
-        keep = np.array([one.image_id in sealed for one in scored])
+        keep = np.array([one.patient_id not in used for one in scored])
         truth, patients = labels[keep], np.array([one.patient_id for one in scored])[keep]
         scores = np.array([one.probability for one in scored])[keep]
         flagged = np.array([one.call != "no_fracture" for one in scored])[keep]
         draws = bootstrap(patients, auroc_of(truth, scores), resamples=1000, seed=SEED)
         figures = {
-            f"site B, {int(keep.sum())} sealed cases: AUROC": percentile(auroc(truth, scores), draws[:, 0], len(truth)),
+            f"site B, {int(keep.sum())} unseen cases: AUROC": percentile(auroc(truth, scores), draws[:, 0], len(truth)),
             "    fractures not passed over (Se)": rate(flagged[truth == 1], patients[truth == 1]),
             "    healthy cases cleared (Sp)": rate(~flagged[truth == 0], patients[truth == 0]),
         }
