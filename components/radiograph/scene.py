@@ -1,0 +1,158 @@
+"""What there is to measure in an image: the field inside the collimator, the anatomy in it, and the air around that."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from components.radiograph.image import Radiograph
+
+PITCH = 512  # pixels of the long side at which sharpness and motion are comparable between devices
+FLAT = 0.01  # of the stored range: a border line this close to its extreme carries no picture
+PENUMBRA = 4  # lines over which a leaf's edge fades
+LEAF = 0.95  # share of a line at one extreme that makes it part of the collimator's shadow
+RIM = 0.4  # share of the field's edge that air around a limb reaches, at least
+EVEN = 0.7  # its standard deviation against the anatomy's, at most
+TWO_CLASSES = 0.85  # share of the variance that a split must explain to be one
+SMALLEST = 8  # lines that a field has at least
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The field inside the collimator, small and in [0, 1], and which part of it is anatomy.
+
+    Attributes:
+        window: rows and columns of the field in the original image.
+        small: (h, w) float32, the field at PITCH.
+        foreground: (h, w) bool.
+        air: darkest value of anatomy, in [0, 1]; below it is air.
+        top: whitest value the bits can hold.
+    """
+
+    window: tuple[slice, slice]
+    field_fraction: float
+    small: np.ndarray
+    foreground: np.ndarray
+    air: float
+    top: float
+    polarity_ok: bool
+
+    @property
+    def anatomy(self) -> np.ndarray:
+        return self.small[self.foreground]
+
+    @property
+    def quantum(self) -> float:
+        """Standard deviation of rounding to whole grey levels: no noise below it can be seen."""
+        return 1.0 / (self.top * math.sqrt(12))
+
+
+def look(image: Radiograph) -> Scene:
+    """Find field, anatomy and air of an image."""
+    pixels = image.pixels
+    top = float(2**image.meta.bits_stored - 1)
+    if pixels.max() > top:  # a modality LUT may widen the range
+        top = float(np.iinfo(pixels.dtype).max)
+    scale = PITCH / max(pixels.shape)
+    shape = (max(8, round(pixels.shape[1] * scale)), max(8, round(pixels.shape[0] * scale)))
+    small = cv2.resize(pixels, shape, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    small = small.astype(np.float32) / np.float32(top)
+    inside = _field(small)
+    fraction = (inside[0].stop - inside[0].start) * (inside[1].stop - inside[1].start) / small.size
+    ratio = (pixels.shape[0] / small.shape[0], pixels.shape[1] / small.shape[1])
+    window = (
+        slice(math.ceil(inside[0].start * ratio[0]), max(1, math.floor(inside[0].stop * ratio[0]))),
+        slice(math.ceil(inside[1].start * ratio[1]), max(1, math.floor(inside[1].stop * ratio[1]))),
+    )
+    field = np.ascontiguousarray(small[inside])
+    foreground, air, polarity_ok = _anatomy(field)
+    return Scene(window, fraction, field, foreground, air, top, polarity_ok)
+
+
+def _field(small: np.ndarray) -> tuple[slice, slice]:
+    """The rectangle inside the collimator: from each side, lines that hold nothing but one extreme are its leaves.
+
+    A shutter paints them black or white. Without one they are merely bright; air never is on all four sides.
+    """
+    whole = (slice(0, small.shape[0]), slice(0, small.shape[1]))
+    field = _inside(whole, small <= FLAT, small >= 1 - FLAT)
+    part = small[field]
+    level = otsu(part[::2, ::2])
+    bright = part >= level
+    if min(edge.mean() for edge in (bright[0], bright[-1], bright[:, 0], bright[:, -1])) >= LEAF:
+        field = _inside(field, np.zeros(small.shape, bool), small >= level)
+    return field
+
+
+def _inside(outer: tuple[slice, slice], black: np.ndarray, white: np.ndarray) -> tuple[slice, slice]:
+    """`outer` without its border lines of one colour; `outer` itself where nothing would be left."""
+    rows = _opening(black[outer], white[outer], outer[0].start)
+    columns = _opening(black[rows, outer[1]].T, white[rows, outer[1]].T, outer[1].start)
+    return outer if min(rows.stop - rows.start, columns.stop - columns.start) < SMALLEST else (rows, columns)
+
+
+def _opening(black: np.ndarray, white: np.ndarray, start: int) -> slice:
+    """First to last line (axis 0) that is not part of a black or a white border; lines count from `start`."""
+    if black.size == 0:
+        return slice(start, start)
+    edges = []
+    for step in (1, -1):
+        closed = [colour.mean(axis=1)[::step] >= LEAF for colour in (black, white)]
+        # Only the colour of the outermost line is the leaf's: dark air behind a white border belongs to the field.
+        leaf = next((same for same in closed if same[0]), np.zeros(1, bool))
+        closed_lines = int(np.argmin(leaf)) if not leaf.all() else len(leaf)
+        edges.append(closed_lines + PENUMBRA * bool(closed_lines))
+    return slice(start + edges[0], max(start + edges[0], start + len(black) - edges[1]))
+
+
+def _anatomy(field: np.ndarray) -> tuple[np.ndarray, float, bool]:
+    """(foreground, darkest anatomy, polarity_ok) of a field.
+
+    Air is even and reaches the field's edge. If only the bright end of the picture does so, the polarity is wrong.
+    """
+    thin = field[::2, ::2]
+    dark, bright = _end(thin), -_end(-thin)
+    if _is_air(field, field <= dark):
+        return field > dark, dark, True
+    if _is_air(field, field >= bright) and _rim(field >= bright) > _rim(field <= dark):
+        return field < bright, 0.0, False
+    return np.ones(field.shape, bool), 0.0, True  # anatomy fills the field (chest, hip): nothing is air
+
+
+def _is_air(field: np.ndarray, part: np.ndarray) -> bool:
+    """Whether `part` covers enough of the field's edge, and is far more even than the rest."""
+    if part.all() or not part.any():
+        return False
+    return bool(_rim(part) > RIM and field[part].std() < EVEN * field[~part].std())
+
+
+def _rim(part: np.ndarray) -> float:
+    """Share of the field's edge that `part` covers."""
+    return float(np.concatenate((part[0], part[-1], part[:, 0], part[:, -1])).mean())
+
+
+def _end(values: np.ndarray) -> float:
+    """Where the lowest class of `values` ends: Otsu's split, and again below it if two classes lie there."""
+    split = otsu(values)
+    lower = values[values <= split]
+    second = otsu(lower)
+    below = lower <= second
+    share = float(below.mean())
+    if not 0 < share < 1:
+        return split
+    gap = float(lower[~below].mean() - lower[below].mean())
+    # Share of the variance that the split explains: .75 for an even spread, .64 for one normal class.
+    return second if share * (1 - share) * gap**2 / float(lower.var()) > TWO_CLASSES else split
+
+
+def otsu(values: np.ndarray) -> float:
+    """The value that splits `values` (in [0, 1]) into the two most even classes (Otsu 1979), on 256 bins."""
+    low, high = float(values.min()), float(values.max())
+    if high <= low:
+        return high
+    eight = ((values - low) * (255.0 / (high - low))).astype(np.uint8)
+    level, _ = cv2.threshold(eight.reshape(-1, 1), 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    return low + (float(level) + 0.5) * (high - low) / 255.0
