@@ -62,6 +62,6 @@ def monitor() -> Watch:
     alert = effect(raise_alert)(
         ledger, drift=seen, performance=performance, bundle=champion.name, report=report, state=settings.state
     )
-    if alert is not None:
+    if alert is not None and seen.drifted:  # a new site alone is news, not a reason to retrain
         emit_event(DRIFT, resource={"prefect.resource.id": f"osteoflow.model.{params.gate.model}"})
     return Watch(drift=seen, performance=performance, alert=alert.seq if alert else None, report=str(report))

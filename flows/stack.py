@@ -99,10 +99,14 @@ def serve(settings: Settings) -> None:
     # SIGTERM ends the stack the way Ctrl-C does, so that no child is left behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        for part in stack:
+        servers = [part for part in stack if part.port]
+        for part in servers:
             children[part.name] = _start(part, settings, logs)
-        for part in stack:
+        for part in servers:
             _await(part, settings.host, children[part.name], logs)
+        for part in stack:  # what has no port of its own talks to those that have
+            if part not in servers:
+                children[part.name] = _start(part, settings, logs)
         marker.write_text(
             json.dumps({"pid": os.getpid(), "prefect": f"http://{settings.host}:{settings.prefect_port}/api"})
         )
@@ -143,15 +147,12 @@ def _start(part: Part, settings: Settings, logs: Path) -> subprocess.Popen[bytes
 
 def _await(part: Part, host: str, child: subprocess.Popen[bytes], logs: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while part.port and time.monotonic() < deadline:
-        if child.poll() is not None:
-            break
+    while child.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(httpx.HTTPError):
             if httpx.get(f"http://{host}:{part.port}{part.path}", timeout=5).status_code < 500:
                 return
         time.sleep(0.3)
-    if part.port or child.poll() is not None:
-        raise Unavailable(f"{part.name} did not start; see {logs / f'{part.name}.log'}")
+    raise Unavailable(f"{part.name} did not start; see {logs / f'{part.name}.log'}")
 
 
 def _stop(children: list[subprocess.Popen[bytes]]) -> None:
