@@ -72,8 +72,9 @@ def build(backbone: str, size: int, weights: Path | None, dropout: float) -> Any
     Args:
         backbone: a name `params.Train` accepts.
         size: side of the input square, pixels.
-        weights: .h5 file for the backbone; None for random weights. With given weights, batch normalisation keeps
-            its statistics (small batches of one hospital are a poor estimate, and folded weights have none).
+        weights: .h5 file for the backbone; None for random weights. Batch normalisation learns the statistics of the
+            radiographs (on FracAtlas, tune AUROC .83 after three epochs; .77 with those of ImageNet kept), unless the
+            file has none of its own because they were folded into the convolutions.
         dropout: share of the embedding dropped in training.
 
     Returns:
@@ -91,10 +92,16 @@ def build(backbone: str, size: int, weights: Path | None, dropout: float) -> Any
     body.name = BACKBONE
     if weights is not None:
         _fill(body, backbone, weights)
-    features = body(scaled, training=False) if weights is not None else body(scaled)
+    features = body(scaled, training=False) if weights is not None and _folded(body) else body(scaled)
     embedding = keras.layers.GlobalAveragePooling2D(name=EMBEDDING)(features)
     kept = keras.layers.Dropout(dropout, name="dropout")(embedding)
     return keras.Model(inputs, keras.layers.Dense(1, name=LOGIT)(kept), name="fracture")
+
+
+def _folded(body: Any) -> bool:
+    """Whether every batch normalisation of `body` is without statistics: means of exactly 0."""
+    means = [np.asarray(weight) for weight in body.weights if weight.path.endswith("moving_mean")]
+    return bool(means) and all(not mean.any() for mean in means)
 
 
 def _fill(body: Any, backbone: str, weights: Path) -> None:
