@@ -54,14 +54,19 @@ def photograph() -> None:
         options.add_argument(flag)
     driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
     users = json.loads((STATE / "mlflow-users.json").read_text())
-    clinic, mlflow = "http://127.0.0.1:8080", f"http://reviewer:{users['reviewer']}@127.0.0.1:5000"
+    clinic, mlflow = "http://127.0.0.1:8080", "127.0.0.1:5000"
     try:
         shoot(driver, clinic, "worklist")
         case = next(p for p in httpx.get(f"{clinic}/api/predictions").json() if p.get("call") == "fracture")
         shoot(driver, f"{clinic}/cases/{case['id']}", "case")
         shoot(driver, f"{clinic}/alerts", "alerts")
         model = "osteoflow-fracture"
-        shoot(driver, f"{mlflow}/#/models/{model}/versions/2", "mlflow", seconds=12)
+        driver.get(f"http://reviewer:{users['reviewer']}@{mlflow}/")  # the browser keeps the sign-in
+        driver.get(f"http://{mlflow}/#/models/{model}/versions/2")
+        time.sleep(8)
+        for button in driver.find_elements(By.CSS_SELECTOR, "button[aria-label='Close']"):
+            button.click()  # the assistant's panel
+        shoot(driver, f"http://{mlflow}/#/models/{model}/versions/2", "mlflow", seconds=4)
         shoot(driver, "http://127.0.0.1:4200/deployments", "prefect", seconds=8)
         drift = max((STATE / "reports").glob("drift-*"))
         shoot(driver, (drift / "drift.html").as_uri(), "drift", seconds=6)

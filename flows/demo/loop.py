@@ -22,6 +22,7 @@ from flows.progress import shown
 
 # A first site, and later a new one whose detector the champion has never seen. Two images a patient.
 SITE_A_PATIENTS, SITE_B_PATIENTS, IMAGES_PER_PATIENT, PREVALENCE = 260, 150, 2, 0.4
+TONIGHT_PATIENTS = 12  # of site B, after the loop: a worklist with work in it
 SEED = 20261123
 
 console = Console(stderr=True, highlight=False)
@@ -64,12 +65,12 @@ def run(settings: Settings) -> None:
 
     story = Story(settings)
     with act("Drawing phantoms of two sites"):
-        site_a, site_b = draw(settings)
+        site_a, site_b, tonight = draw(settings)
     first_champion(story, site_a)
     with service(settings) as client:
         before = production(story, client, site_b)
         second_champion(story, client, site_b, before)
-        after = again(client, site_b)
+        after = again(client, site_b, tonight)
     compare(story, site_b, before, after)
     finish(story, time.monotonic() - started)
 
@@ -94,30 +95,28 @@ def counted(title: str, total: int) -> Iterator[Any]:
     console.print(f"  [green]✓[/green] {title}: {total}")
 
 
-def draw(settings: Settings) -> tuple[Any, Any]:
-    """Phantoms of site A with labels, and of site B, another detector, without."""
+def draw(settings: Settings) -> list[Any]:
+    """Phantoms of site A with labels; of site B, another detector, without; and of a later night at site B."""
     from components.radiograph.phantom import DETECTOR_A, DETECTOR_B, write_archive
 
     folder = settings.state / "phantoms"
-    site_a = write_archive(
-        folder / "site-a",
-        patients=SITE_A_PATIENTS,
-        images_per_patient=IMAGES_PER_PATIENT,
-        prevalence=PREVALENCE,
-        detector=DETECTOR_A,
-        seed=SEED,
-        labels=True,
+    plan = (
+        ("site-a", SITE_A_PATIENTS, DETECTOR_A, True),
+        ("site-b", SITE_B_PATIENTS, DETECTOR_B, False),
+        ("tonight", TONIGHT_PATIENTS, DETECTOR_B, False),
     )
-    site_b = write_archive(
-        folder / "site-b",
-        patients=SITE_B_PATIENTS,
-        images_per_patient=IMAGES_PER_PATIENT,
-        prevalence=PREVALENCE,
-        detector=DETECTOR_B,
-        seed=SEED + 1,
-        labels=False,
-    )
-    return site_a, site_b
+    return [
+        write_archive(
+            folder / name,
+            patients=patients,
+            images_per_patient=IMAGES_PER_PATIENT,
+            prevalence=PREVALENCE,
+            detector=detector,
+            seed=SEED + number,
+            labels=labelled,
+        )
+        for number, (name, patients, detector, labelled) in enumerate(plan)
+    ]
 
 
 def first_champion(story: Story, site_a: Any) -> None:
@@ -194,12 +193,15 @@ def second_champion(story: Story, client: Any, site_b: Any, answers: list[dict[s
     approve(judgement, "Recovers the new site and is not inferior on the sealed test patients.")
 
 
-def again(client: Any, site_b: Any) -> list[dict[str, Any]]:
-    """The same production cases, by the model that serves now."""
+def again(client: Any, site_b: Any, tonight: Any) -> list[dict[str, Any]]:
+    """The same production cases, by the model that serves now; then tonight's, which nobody has read yet."""
     from flows.demo.clinic import send
 
     with counted("Site B: the same cases scored by the new champion", len(site_b.phantoms)) as advance:
-        return send(client, site_b.files, advance)
+        answers = send(client, site_b.files, advance)
+    with counted("Site B: tonight's cases, for the worklist", len(tonight.phantoms)) as advance:
+        send(client, tonight.files, advance)
+    return answers
 
 
 def compare(story: Story, site_b: Any, before: list[dict[str, Any]], after: list[dict[str, Any]]) -> None:
