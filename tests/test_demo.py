@@ -76,7 +76,7 @@ def test_no_identity_leaves_the_hospital_folder(demo):
         if path.is_file() and not {"phantoms", "tests", "components"} & set(path.relative_to(demo.workspace).parts)
     ]
 
-    assert len(senders) == 422
+    assert len(senders) == 410
     assert [str(path) for path in outside if pattern.search(path.read_bytes())] == []
 
 
