@@ -22,7 +22,7 @@ from flows.progress import shown
 
 # A first site, and later a new one whose detector the champion has never seen. Two images a patient.
 SITE_A_PATIENTS, SITE_B_PATIENTS, IMAGES_PER_PATIENT, PREVALENCE = 260, 150, 2, 0.4
-TONIGHT_PATIENTS = 12  # of site B, after the loop: a worklist with work in it
+TONIGHT_PATIENTS = 12  # of site B, seen again after the loop: a worklist with work in it
 SEED = 20261123
 
 console = Console(stderr=True, highlight=False)
