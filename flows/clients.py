@@ -69,6 +69,12 @@ def champion_bundle(settings: Settings, name: str) -> Path | None:
     return settings.state / "bundles" / str(entry.body["bundle_hash"]) if entry else None
 
 
+def inbox(settings: Settings) -> Path:
+    """Where new studies arrive, made when missing."""
+    settings.inbox_folder.mkdir(parents=True, exist_ok=True)
+    return settings.inbox_folder
+
+
 def quarantine(settings: Settings) -> Path:
     """Where refused files wait for a person: never under data/, never versioned."""
     return settings.state / "quarantine"
@@ -76,6 +82,7 @@ def quarantine(settings: Settings) -> Path:
 
 __all__ = [
     "champion_bundle",
+    "inbox",
     "ledger",
     "load_settings",
     "params",

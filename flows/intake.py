@@ -35,7 +35,8 @@ def intake(source: str | None = None) -> Arrival:
     studies, labels = params.paths.studies, params.paths.labels
     with home.writing():
         batch = effect(take_in)(
-            source=Path(source) if source else settings.inbox_folder,
+            source=Path(source) if source else clients.inbox(settings),
+            may_be_empty=source is None,  # a quiet night is no failure; a source that a person names and is empty is
             studies=home.root / studies,
             labels=home.root / labels,
             quarantine=clients.quarantine(settings),

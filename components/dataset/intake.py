@@ -68,6 +68,7 @@ def intake(
     pseudonyms: Pseudonyms,
     params: params.Intake,
     now: datetime,
+    may_be_empty: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Batch:
     """Append what is new in `source` to the archive.
@@ -76,13 +77,14 @@ def intake(
         source: folder or zip of DICOM files (with an optional labels.csv), or a folder in FracAtlas's layout.
         quarantine: refused files, named by their hash.
         now: the time of the label events, UTC.
+        may_be_empty: an empty folder is an empty batch, not an error.
         progress: called with (files done, files in all).
 
     Raises:
         DataError: nothing to take in, or no disk space; what was written before stands and counts.
         UnknownLabel: the source uses a label outside the vocabulary; nothing was written.
     """
-    offer = open_source(source, pseudonyms, weak_block=params.weak_block)
+    offer = open_source(source, pseudonyms, weak_block=params.weak_block, may_be_empty=may_be_empty)
     for folder in (studies, labels):
         folder.mkdir(parents=True, exist_ok=True)
     for folder in (studies, labels, quarantine):

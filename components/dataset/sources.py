@@ -28,11 +28,12 @@ BOXES = TypeAdapter(tuple[Box, ...])
 MAX_TABLE = 64 * 1024 * 1024  # bytes of a labels.csv in a zip
 
 
-def open_source(path: Path, pseudonyms: Pseudonyms, *, weak_block: int) -> Source:
+def open_source(path: Path, pseudonyms: Pseudonyms, *, weak_block: int, may_be_empty: bool = False) -> Source:
     """Find out what lies at `path` and list it.
 
     Args:
         weak_block: where no patients are named, how many neighbouring image numbers stand in for one.
+        may_be_empty: a folder with nothing in it is no error: an inbox on a quiet night.
 
     Raises:
         DataError: nothing there, or nothing in it.
@@ -46,7 +47,7 @@ def open_source(path: Path, pseudonyms: Pseudonyms, *, weak_block: int) -> Sourc
         source = _open_zip(path, pseudonyms)
     else:
         raise DataError("source: expected a folder or a .zip of DICOM files, or a FracAtlas folder; found neither")
-    if not source.items and not source.statements:
+    if not source.items and not source.statements and not may_be_empty:
         raise DataError("source: no files in it; nothing to take in")
     return source
 

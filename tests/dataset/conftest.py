@@ -49,7 +49,7 @@ class Home:
     def pseudonyms(self) -> Pseudonyms:
         return Pseudonyms(bytes(range(32)))
 
-    def take_in(self, source: Path, *, now: datetime = NOON, **changes: int) -> Batch:
+    def take_in(self, source: Path, *, now: datetime = NOON, may_be_empty: bool = False, **changes: int) -> Batch:
         limits = {"shard_mb": 1, "max_megapixels": 10, "weak_block": 10, **changes}
         return intake(
             source=source,
@@ -59,6 +59,7 @@ class Home:
             pseudonyms=self.pseudonyms,
             params=params.Intake(**limits),
             now=now,
+            may_be_empty=may_be_empty,
         )
 
     def catalog(self) -> pd.DataFrame:

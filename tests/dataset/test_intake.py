@@ -189,3 +189,12 @@ def test_many_files_in_processes_give_what_one_by_one_gives(new_home, make, tmp_
 
     assert many.catalog().equals(one.catalog())
     assert many.events().equals(one.events())
+
+
+def test_a_quiet_night_is_an_empty_batch(home, tmp_path):
+    """The scheduled run over an empty inbox adds nothing and fails nothing."""
+    (tmp_path / "inbox").mkdir()
+
+    batch = home.take_in(tmp_path / "inbox", may_be_empty=True)
+
+    assert (batch.added, batch.refused, batch.label_events) == (0, {}, 0)
