@@ -57,6 +57,10 @@ def ledger_table(count: int, entries: Sequence[Entry]) -> str:
 
 def _essence(entry: Entry) -> str:
     body = entry.body
+    if entry.kind == "look":
+        return f"look {body['look']} of {body['budget']} at {body['images']} sealed test images"
+    if entry.kind == "feedback":
+        return f"{body['settled']} cases settled, {body['overturned']} against the model"
     parts = [f"version {body['version']}"] if "version" in body else []
     parts += [str(body[key]) for key in ("verdict", "rationale", "reason", "summary") if body.get(key)]
     if reasons := body.get("reasons"):

@@ -13,7 +13,10 @@ manifest holds the SHA-256 of every part: one hash names weights, preprocessing,
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -61,6 +64,7 @@ __all__ = [
     "Thresholds",
 ]
 
+_HUSH = threading.Lock()  # standard error belongs to the whole process
 SIGNATURE = "serving_default"
 INPUT = "image"
 OUTPUTS = ("embedding", "heat_map", "logit", "probability")
@@ -108,8 +112,9 @@ class Graph:
         self._lock = threading.Lock()
         try:
             # The interpreter maps these bytes and the runner lives in the interpreter: all three are kept.
-            self._interpreter: Any = Interpreter(model_content=content, num_threads=threads)
-            self._interpreter.allocate_tensors()
+            with _hushed():
+                self._interpreter: Any = Interpreter(model_content=content, num_threads=threads)
+                self._interpreter.allocate_tensors()
             self._runner: Any = self._interpreter.get_signature_runner(SIGNATURE)
         except (ValueError, RuntimeError) as error:
             raise BundleCorrupt(f"{where}: LiteRT refuses it: {' '.join(str(error).split())}") from None
@@ -211,3 +216,18 @@ def _read(folder: Path, name: str) -> bytes:
         return (folder / name).read_bytes()
     except OSError as error:
         raise BundleCorrupt(f"{folder / name}: cannot be read ({error.strerror}); fetch the bundle again") from None
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """LiteRT greets on the process's standard error whenever it loads, with no switch to stop it."""
+    with _HUSH:
+        kept = os.dup(2)
+        silence = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(silence, 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            os.close(silence)
