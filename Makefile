@@ -32,6 +32,9 @@ format: .venv/.ready  ## Format and sort imports
 	$(RUN)/ruff check --fix .
 	$(RUN)/ruff format .
 
+bench: .venv/.ready  ## Time a prediction beside what a team would otherwise call
+	$(RUN)/python -m tests.benchmarks.serving
+
 screenshots: .venv/.ready  ## Photograph the demo's pages for the README (needs Chromium and a finished demo)
 	$(RUN)/python docs/screenshots.py
 

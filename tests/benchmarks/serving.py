@@ -1,0 +1,60 @@
+"""Benchmark: one prediction of the released graph beside what a team would otherwise call (`make bench`).
+
+Prints medians and ratios of one run on this machine; nothing is asserted. Pixels are random: the cost does not depend
+on what they show.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from components.model import network, runtime
+from components.model.calibrate import Calibrated
+from components.model.conversion import convert
+from components.serving.bundle import Graph
+
+POINT = {"threshold": 0.5, "source_role": "tune"}
+CURVE = {"slope": 1, "intercept": 0, "source_role": "calibrate", "n": 1}
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--backbone", default="mobilenet_0.25")
+    arguments.add_argument("--size", type=int, default=256)
+    arguments.add_argument("--runs", type=int, default=30)
+    chosen = arguments.parse_args()
+    runtime.start(1)
+    model = network.build(chosen.backbone, chosen.size, None, 0.0)
+    calibrated = Calibrated.model_validate(
+        CURVE | {"thresholds": {"high_sensitivity": POINT, "high_specificity": POINT}}
+    )
+    graph = Graph(convert(model, calibrated, "float32"), chosen.size, where=Path("benchmark"))
+    square = np.random.default_rng(0).integers(0, 256, (chosen.size, chosen.size), np.uint8)
+    batch = square[None, :, :, None].astype(np.float32)
+    rivals: dict[str, Callable[[], object]] = {
+        "released graph (LiteRT, one thread)": lambda: graph.run(square),
+        "keras model.predict_on_batch": lambda: model.predict_on_batch(batch),
+        "keras model.predict": lambda: model.predict(batch, verbose=0),
+    }
+    medians = {name: 1000 * statistics.median(timed(call) for _ in range(chosen.runs)) for name, call in rivals.items()}
+    ours = next(iter(medians.values()))
+    print(f"{chosen.backbone} at {chosen.size} px, batch 1, median of {chosen.runs}")
+    for name, median in medians.items():
+        print(f"{name:<38} {median:8.2f} ms   {median / ours:6.1f} x")
+
+
+def timed(call: Callable[[], object]) -> float:
+    """Seconds of one call."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()
