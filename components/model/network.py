@@ -73,8 +73,8 @@ def build(backbone: str, size: int, weights: Path | None, dropout: float) -> Any
         backbone: a name `params.Train` accepts.
         size: side of the input square, pixels.
         weights: .h5 file for the backbone; None for random weights. Batch normalisation learns the statistics of the
-            radiographs (on FracAtlas, tune AUROC .83 after three epochs; .77 with those of ImageNet kept), unless the
-            file has none of its own because they were folded into the convolutions.
+            radiographs, which are not those of photographs, unless the file has none of its own because they were
+            folded into the convolutions.
         dropout: share of the embedding dropped in training.
 
     Returns:

@@ -118,6 +118,23 @@ def test_weights_of_another_network_are_refused(tmp_path):
         network.build("mobilenet_0.25", 64, tmp_path / "residual.weights.h5", 0.2)
 
 
+@pytest.mark.parametrize(("mean", "moves"), [(0.0, False), (0.5, True)])
+def test_batch_statistics_move_unless_they_were_folded(mean, moves, tmp_path):
+    """Weights with batch statistics adapt them in training; folded weights (means of 0) keep theirs."""
+    runtime.start(5)
+    donor = network.build("residual", 64, None, 0.2).get_layer("backbone")
+    for weight in donor.weights:
+        if weight.path.endswith("moving_mean"):
+            weight.assign(np.full(weight.shape, mean))
+    donor.save_weights(tmp_path / "start.weights.h5")
+    model = network.build("residual", 64, tmp_path / "start.weights.h5", 0.2)
+    model.compile(optimizer="sgd", loss="mse", jit_compile=False)
+    model.train_on_batch(np.random.default_rng(0).random((4, 64, 64, 1), np.float32) * 255, np.ones((4, 1), np.float32))
+    means = [np.asarray(w) for w in model.get_layer("backbone").weights if w.path.endswith("moving_mean")]
+
+    assert any((value != mean).any() for value in means) is moves
+
+
 @pytest.mark.parametrize("weights", ["nowhere.h5", "params.yaml"])
 def test_weights_that_are_no_file_are_refused(weights):
     """A typo in train.weights is a configuration error, named as such."""
