@@ -4,6 +4,8 @@ SHELL := /bin/bash
 UV := $(or $(shell command -v uv),.tools/bin/uv)
 UV_VERSION := 0.13.9
 RUN := .venv/bin
+# Hospital networks often end TLS in a proxy with a certificate of their own: trust what the machine trusts.
+export UV_SYSTEM_CERTS := true
 
 .PHONY: help demo up test test-fast lint format bench screenshots clean
 
