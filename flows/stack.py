@@ -119,6 +119,8 @@ def serve(settings: Settings) -> None:
     except KeyboardInterrupt:
         Console(stderr=True).print("Stopping.")
     finally:
+        for again in (signal.SIGINT, signal.SIGTERM):  # an impatient second Ctrl-C must not leave servers behind
+            signal.signal(again, signal.SIG_IGN)
         marker.unlink(missing_ok=True)
         _stop(list(children.values()))
 
