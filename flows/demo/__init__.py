@@ -6,12 +6,14 @@ of this clone, with its own history, state and keys. The clone it started from i
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
 from pathlib import Path
 
 from components.errors import ConfigError
+from components.radiograph.deidentify import KEY_FILE
 from components.settings import Settings, load_settings
 
 
@@ -20,6 +22,7 @@ def demo() -> None:
     clone = load_settings().workspace
     root = clone / ".osteoflow" / "demo"
     _make_workspace(clone, root)
+    _make_key(root.parent / "demo-keys")
     settings = settings_of(root)
     from flows.demo.loop import run
 
@@ -71,6 +74,17 @@ def _make_workspace(clone: Path, root: Path) -> None:
         "-m",
         "Demo: an empty archive, and parameters that fit phantoms and six minutes",
     )
+
+
+def _make_key(folder: Path) -> None:
+    """A pseudonym key that is the same every time, so that the demo deals the same patients to the same roles.
+
+    A real site's key is random and secret; the phantoms have nothing to keep.
+    """
+    folder.mkdir(mode=0o700)
+    key = folder / KEY_FILE
+    key.write_bytes(hashlib.sha256(b"osteoflow demo").digest())
+    key.chmod(0o600)
 
 
 def _git(folder: Path, *arguments: str) -> None:

@@ -22,7 +22,7 @@ CHANGES: dict[str, Any] = {
     "gate.auroc_floor": 0.75,
     "gate.sensitivity_floor": 0.6,
     "gate.specificity_floor": 0.6,
-    "gate.margin": 0.1,
+    "gate.margin": 0.15,
     "gate.min_positives": 30,
     "gate.min_negatives": 30,
     "feedback.audit_share": 0.5,
