@@ -15,7 +15,6 @@ import numpy as np
 from components.dataset.store import atomic_path
 from components.errors import DataError
 from components.model import network, runtime
-from components.model.backbones import BACKBONE
 from components.model.examples import Examples
 from components.model.loader import balance, batches
 from components.model.statistics import auroc
@@ -106,7 +105,7 @@ class Fit:
             warmup_target=rate if warmup else None,
             warmup_steps=warmup,
         )
-        self.model.get_layer(BACKBONE).trainable = not head
+        network.learn(self.model, backbone=not head, pretrained=self.params.weights != "none")
         self.model.compile(
             optimizer=keras.optimizers.AdamW(schedule, weight_decay=1e-4, clipnorm=5.0),
             loss=keras.losses.BinaryCrossentropy(from_logits=True),

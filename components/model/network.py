@@ -72,9 +72,7 @@ def build(backbone: str, size: int, weights: Path | None, dropout: float) -> Any
     Args:
         backbone: a name `params.Train` accepts.
         size: side of the input square, pixels.
-        weights: .h5 file for the backbone; None for random weights. Batch normalisation learns the statistics of the
-            radiographs, which are not those of photographs, unless the file has none of its own because they were
-            folded into the convolutions.
+        weights: .h5 file for the backbone; None for random weights.
         dropout: share of the embedding dropped in training.
 
     Returns:
@@ -92,16 +90,24 @@ def build(backbone: str, size: int, weights: Path | None, dropout: float) -> Any
     body.name = BACKBONE
     if weights is not None:
         _fill(body, backbone, weights)
-    features = body(scaled, training=False) if weights is not None and _folded(body) else body(scaled)
-    embedding = keras.layers.GlobalAveragePooling2D(name=EMBEDDING)(features)
+    embedding = keras.layers.GlobalAveragePooling2D(name=EMBEDDING)(body(scaled))
     kept = keras.layers.Dropout(dropout, name="dropout")(embedding)
     return keras.Model(inputs, keras.layers.Dense(1, name=LOGIT)(kept), name="fracture")
 
 
-def _folded(body: Any) -> bool:
-    """Whether every batch normalisation of `body` is without statistics: means of exactly 0."""
-    means = [np.asarray(weight) for weight in body.weights if weight.path.endswith("moving_mean")]
-    return bool(means) and all(not mean.any() for mean in means)
+def learn(model: Any, *, backbone: bool, pretrained: bool) -> None:
+    """Say which part of `model` the next training may change: the head alone, or the backbone as well.
+
+    Batch normalisation adapts to the radiographs, except in weights whose statistics were folded into the
+    convolutions (their means are exactly 0): those it would spoil. Calling a layer with training=False does not
+    keep its statistics, because the outer model's training=True wins; `trainable` does.
+    """
+    body = model.get_layer(BACKBONE)
+    body.trainable = backbone
+    norms = [layer for layer in body.layers if hasattr(layer, "moving_mean")]
+    if pretrained and not any(np.asarray(layer.moving_mean).any() for layer in norms):
+        for layer in norms:
+            layer.trainable = False
 
 
 def _fill(body: Any, backbone: str, weights: Path) -> None:

@@ -128,6 +128,7 @@ def test_batch_statistics_move_unless_they_were_folded(mean, moves, tmp_path):
             weight.assign(np.full(weight.shape, mean))
     donor.save_weights(tmp_path / "start.weights.h5")
     model = network.build("residual", 64, tmp_path / "start.weights.h5", 0.2)
+    network.learn(model, backbone=True, pretrained=True)
     model.compile(optimizer="sgd", loss="mse", jit_compile=False)
     model.train_on_batch(np.random.default_rng(0).random((4, 64, 64, 1), np.float32) * 255, np.ones((4, 1), np.float32))
     means = [np.asarray(w) for w in model.get_layer("backbone").weights if w.path.endswith("moving_mean")]
