@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+FROM_CI = ("OSTEOFLOW_REAL_DATA", "OSTEOFLOW_REQUIRE_BROWSER")
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +20,7 @@ def _empty_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
-    for name in [n for n in os.environ if n.startswith("OSTEOFLOW_") and n != "OSTEOFLOW_REAL_DATA"]:
+    for name in [n for n in os.environ if n.startswith("OSTEOFLOW_") and n not in FROM_CI]:
         monkeypatch.delenv(name)
 
 

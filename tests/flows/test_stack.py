@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +15,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -53,6 +57,28 @@ def stack(demo) -> Iterator[Stack]:
     )
     process.send_signal(signal.SIGINT)
     process.wait(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[webdriver.Chrome]:
+    """Headless Chromium; the test is skipped by name without it, unless CI requires it."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and driver) and not os.environ.get("OSTEOFLOW_REQUIRE_BROWSER"):
+        pytest.skip("Chromium and its driver are not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(chromium)
+    for flag in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--no-first-run",
+    ):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    page = webdriver.Chrome(options=options, service=Service(driver))
+    yield page
+    page.quit()
 
 
 def test_the_clinic_page_serves_the_second_champion(stack):
@@ -106,6 +132,21 @@ def test_a_flow_runs_where_people_see_it(stack):
         time.sleep(1)
 
     assert (state["type"], state["message"]) == ("COMPLETED", None)
+
+
+@pytest.mark.browser
+def test_a_clinician_answers_in_the_browser(stack, browser, demo):
+    """Tonight's first case is opened from the worklist, read with one click, and the answer is in the log."""
+    before = httpx.get(f"{stack.clinic}/health").json()["corrections"]
+    browser.get(stack.clinic)
+    browser.find_element("css selector", "tbody a").click()
+    browser.find_element("id", "reader").send_keys("reader-3")
+    browser.find_element("css selector", "button[value=fracture]").click()
+    browser.get(stack.clinic)
+
+    assert httpx.get(f"{stack.clinic}/health").json()["corrections"] == before + 1
+    errors = [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]
+    assert errors == []
 
 
 def test_stopping_leaves_no_child(stack, demo):
