@@ -33,6 +33,7 @@ class Part:
         port: where it listens, None for a worker.
         path: the page that answers once it is ready.
         env: variables of its own.
+        stop: the signal that ends it in good order.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Part:
     port: int | None = None
     path: str = "/"
     env: dict[str, str] = field(default_factory=dict)
+    stop: signal.Signals = signal.SIGTERM
 
 
 def choose(settings: Settings, *, demo: bool) -> Settings:
@@ -77,7 +79,7 @@ def parts(settings: Settings) -> list[Part]:
         ),
         Part("mlflow", mlflow, settings.mlflow_port, "/health", mlflow_env),
         Part("clinic", [python, "-m", "components.serving"], settings.service_port, "/health"),
-        Part("deployments", [python, "-m", "flows"], env={"PREFECT_API_URL": prefect_api}),
+        Part("deployments", [python, "-m", "flows"], env={"PREFECT_API_URL": prefect_api}, stop=signal.SIGINT),
     ]
 
 
@@ -122,7 +124,7 @@ def serve(settings: Settings) -> None:
         for again in (signal.SIGINT, signal.SIGTERM):  # an impatient second Ctrl-C must not leave servers behind
             signal.signal(again, signal.SIG_IGN)
         marker.unlink(missing_ok=True)
-        _stop(list(children.values()))
+        _stop(stack, children)
 
 
 def join(settings: Settings) -> None:
@@ -157,16 +159,19 @@ def _await(part: Part, host: str, child: subprocess.Popen[bytes], logs: Path) ->
     raise Unavailable(f"{part.name} did not start; see {logs / f'{part.name}.log'}")
 
 
-def _stop(children: list[subprocess.Popen[bytes]]) -> None:
-    for child in reversed(children):
+def _stop(stack: list[Part], children: dict[str, subprocess.Popen[bytes]]) -> None:
+    """End every child that runs, those that depend on others first; none outlives this."""
+    running = [(part, children[part.name]) for part in reversed(stack) if part.name in children]
+    for part, child in running:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGTERM)
-    for child in children:
+            os.killpg(child.pid, part.stop)
+    for _, child in running:
         try:
             child.wait(timeout=15)
         except subprocess.TimeoutExpired:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
 
 
 def _answers(host: str, port: int) -> bool:

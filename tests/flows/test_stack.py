@@ -17,6 +17,7 @@ import httpx
 import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.support.ui import WebDriverWait
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -142,7 +143,7 @@ def test_a_clinician_answers_in_the_browser(stack, browser, demo):
     browser.find_element("css selector", "tbody a").click()
     browser.find_element("id", "reader").send_keys("reader-3")
     browser.find_element("css selector", "button[value=fracture]").click()
-    browser.get(stack.clinic)
+    WebDriverWait(browser, 20).until(lambda _: httpx.get(f"{stack.clinic}/health").json()["corrections"] > before)
 
     assert httpx.get(f"{stack.clinic}/health").json()["corrections"] == before + 1
     errors = [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]
