@@ -26,7 +26,7 @@ CURVE = {"slope": 1, "intercept": 0, "source_role": "calibrate", "n": 1}
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--backbone", default="mobilenet_0.25")
-    arguments.add_argument("--size", type=int, default=256)
+    arguments.add_argument("--size", type=int, default=384)
     arguments.add_argument("--runs", type=int, default=30)
     chosen = arguments.parse_args()
     runtime.start(1)
