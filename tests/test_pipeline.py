@@ -17,14 +17,16 @@ from components.dataset.intake import intake
 from components.params import load
 from components.radiograph.deidentify import Pseudonyms
 from components.radiograph.phantom import DETECTOR_A, write_archive
+from flows.demo.parameters import CHANGES
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 SMALL = {
-    "split": {"shares": {"train": 40, "tune": 20, "calibrate": 20, "test": 20}},
+    "split": {"shares": {"train": 55, "tune": 15, "calibrate": 15, "test": 15}},
     "validate": {"dataset": {"min_positives": 5, "min_negatives": 5, "max_prevalence_gap": 1.0}},
-    "prepare": {"size": 64},
-    "train": {"backbone": "residual", "weights": "none", "epochs_head": 0, "epochs": 1},
+    "prepare": {"size": 80},
+    "train": {name.removeprefix("train."): value for name, value in CHANGES.items() if name.startswith("train.")}
+    | {"epochs": 6},
     "evaluate": {"resamples": 200},
 }
 
@@ -40,7 +42,7 @@ def dvc(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> Path:
-    """A copy of this repository's code with 60 phantom patients, built once."""
+    """A copy of this repository's code with 140 phantom patients, built once."""
     root = tmp_path_factory.mktemp("pipeline")
     for name in ("components", ".dvc"):
         ignored = shutil.ignore_patterns("__pycache__", "tmp", "cache", "config.local")
@@ -55,7 +57,7 @@ def built(tmp_path_factory) -> Path:
             params[section][key] = inner | value if isinstance(inner, dict) else value
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
-    source = write_archive(root.parent / "phantoms", patients=60, detector=DETECTOR_A, seed=5)
+    source = write_archive(root.parent / "phantoms", patients=140, detector=DETECTOR_A, seed=5)
     intake(
         source=source.folder,
         studies=root / "data/studies",
