@@ -66,7 +66,7 @@ def test_parameters_and_data_are_logged(first):
     with first.client() as client:
         run = client.get_run(first.versions(NAME)[0].run_id)
 
-    assert run.data.params["train.augment.rotate_degrees"] == "12"
+    assert run.data.params["train.augment.rotate_degrees"] == "20"
     assert run.data.params["evaluate.prevalences"] == "[0.05, 0.2]"
     assert [key for key in run.data.params if key.startswith("paths")] == []
     (data,) = run.inputs.dataset_inputs
