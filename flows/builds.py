@@ -6,13 +6,12 @@ import hashlib
 import shutil
 from pathlib import Path
 
+from components.params import load
 from components.promotion.gate import Context, Decision
 from components.promotion.ledger import Ledger
 from components.promotion.register import Build
 from components.promotion.registry import PREFIX, Registry
 from components.workspace import Workspace
-
-POINTERS = ("data/studies.dvc", "data/labels.dvc")
 
 
 def record_of(build: Workspace, commit: str, wall_seconds: float) -> Build:
@@ -55,5 +54,7 @@ def describe(registry: Registry, name: str, version: int, decision: Decision, ev
 
 
 def _data(build: Workspace) -> str:
-    present = [pointer for pointer in POINTERS if (build.root / pointer).is_file()]
+    paths = load(build.root / "params.yaml").paths
+    pointers = [f"{folder}.dvc" for folder in (paths.studies, paths.labels)]
+    present = [pointer for pointer in pointers if (build.root / pointer).is_file()]
     return hashlib.sha256("".join(f"{p}:{build.sha256(p)}\n" for p in present).encode()).hexdigest()

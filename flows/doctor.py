@@ -99,7 +99,8 @@ def _champion(settings: Settings) -> str:
 
 
 def _predictions(settings: Settings) -> str:
-    return f"{len(clients.prediction_log(settings).predictions())} prediction(s) logged"
+    predictions, _ = clients.prediction_log(settings).count()
+    return f"{predictions} prediction(s) logged"
 
 
 def _disk(settings: Settings) -> str:
