@@ -4,6 +4,8 @@ SHELL := /bin/bash
 UV := $(or $(shell command -v uv),.tools/bin/uv)
 UV_VERSION := 0.13.9
 RUN := .venv/bin
+# Much of the suite waits for servers to start: two processes, dealt by what tests share (tests/conftest.py).
+IN_TWO := -n 2 --dist loadgroup --no-loadscope-reorder
 # Hospital networks often end TLS in a proxy with a certificate of their own: trust what the machine trusts.
 export UV_SYSTEM_CERTS := true
 
@@ -19,10 +21,10 @@ up: .venv/.ready  ## Serve MLflow, Prefect and the clinic page (the demo's, when
 	@$(RUN)/osteoflow up
 
 test: lint  ## Lint, types and the whole test suite
-	$(RUN)/pytest
+	$(RUN)/pytest $(IN_TWO)
 
 test-fast: .venv/.ready  ## The tests that take under ten seconds each
-	$(RUN)/pytest -m "not slow"
+	$(RUN)/pytest $(IN_TWO) -m "not slow"
 
 lint: .venv/.ready  ## ruff, mypy, and a lock file that matches pyproject.toml
 	$(RUN)/ruff check .

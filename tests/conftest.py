@@ -14,6 +14,14 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 FROM_CI = ("OSTEOFLOW_REAL_DATA", "OSTEOFLOW_REQUIRE_BROWSER")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Deal the tests to processes by what they share: whoever needs the demo to one of them, first; the rest by file."""
+    for item in items:
+        needs_demo = "demo" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("demo" if needs_demo else item.location[0]))
+    items.sort(key=lambda item: "demo" not in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(autouse=True)
 def _empty_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the developer's own home, keys or settings."""
