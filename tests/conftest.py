@@ -5,17 +5,22 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests import servers
+
 REPOSITORY = Path(__file__).resolve().parent.parent
-FROM_CI = ("OSTEOFLOW_REAL_DATA", "OSTEOFLOW_REQUIRE_BROWSER")
+FROM_CI = ("OSTEOFLOW_REAL_DATA", "OSTEOFLOW_REQUIRE_BROWSER", "OSTEOFLOW_REQUIRE_SERVERS")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Deal the tests to processes by what they share: whoever needs the demo to one of them, first; the rest by file."""
+    """Deal tests to processes by what they share: whoever needs the demo to one of them, first; the rest by file."""
     for item in items:
         needs_demo = "demo" in getattr(item, "fixturenames", ())
         item.add_marker(pytest.mark.xdist_group("demo" if needs_demo else item.location[0]))
@@ -39,6 +44,70 @@ def real_data() -> Path:
     if not (folder / "fracatlas" / "dataset.csv").is_file():
         pytest.skip("real radiographs not present (set OSTEOFLOW_REAL_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.ObjectStore]:
+    """A real S3-compatible store on loopback, one a session; see `bucket`."""
+    _required(servers.missing_for_swift())
+    with servers.swift(tmp_path_factory.mktemp("swift")) as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def pacs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Pacs]:
+    """A real PACS with DICOMweb on loopback, one a session; see `pacs`."""
+    _required(servers.missing_for_orthanc())
+    with servers.orthanc(tmp_path_factory.mktemp("orthanc")) as server:
+        yield server
+
+
+def _required(missing: list[str]) -> None:
+    """Skip by name where servers are not installed; fail where CI says that they must be."""
+    if missing and os.environ.get("OSTEOFLOW_REQUIRE_SERVERS"):
+        pytest.fail(f"not installed: {', '.join(missing)}")
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """An empty bucket of the object store; client: boto3's, to fill it and look into it."""
+
+    name: str
+    store: servers.ObjectStore
+    client: Any
+
+    @property
+    def url(self) -> str:
+        return f"s3://{self.name}"
+
+    def put(self, key: str, data: bytes) -> str:
+        """Store an object; return its ETag."""
+        return str(self.client.put_object(Bucket=self.name, Key=key, Body=data)["ETag"]).strip('"')
+
+
+@pytest.fixture
+def bucket(object_store: servers.ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """A bucket of this test's own; the environment holds the credentials, as boto3 and DVC read them."""
+    import boto3
+
+    for name, value in object_store.environment.items():
+        monkeypatch.setenv(name, value)
+    client = boto3.client("s3", endpoint_url=object_store.endpoint)
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    client.create_bucket(Bucket=name)
+    return Bucket(name, object_store, client)
+
+
+@pytest.fixture
+def pacs(pacs_server: servers.Pacs) -> servers.Pacs:
+    """The PACS, emptied."""
+    import httpx
+
+    for study in httpx.get(f"{pacs_server.rest}/studies").json():
+        httpx.delete(f"{pacs_server.rest}/studies/{study}").raise_for_status()
+    return pacs_server
 
 
 @pytest.fixture(scope="session")
