@@ -8,21 +8,17 @@ Source: Abedeen et al., Scientific Data 10, 521 (2023); figshare 22363012.
 from __future__ import annotations
 
 import csv
-import io
 import json
-import warnings
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps
-
 from components.dataset.items import Item, Source, Statement, require
-from components.errors import DataError, UnknownLabel, UnreadableImage
+from components.errors import DataError, UnknownLabel
 from components.radiograph.deidentify import Pseudonyms
 from components.radiograph.image import ImageMeta, Radiograph
 from components.radiograph.labels import FRACTURE, NO_FRACTURE, UNKNOWN, Box
+from components.radiograph.raster import geometry, read_raster, turn_box
 
 NAME = "fracatlas"
 FOLDERS = {"1": "Fractured", "0": "Non_fractured"}
@@ -30,8 +26,6 @@ LABELS = {"1": FRACTURE, "0": NO_FRACTURE}
 REGIONS = ("hand", "leg", "hip", "shoulder", "mixed")
 VIEWS = ("frontal", "lateral", "oblique")
 ANNOTATIONS = Path("Annotations") / "COCO JSON" / "COCO_fracture_masks.json"
-ORIENTATION = 0x0112  # EXIF
-PIL_MODES = ("L", "RGB")
 
 
 @dataclass(frozen=True)
@@ -61,9 +55,9 @@ class FracAtlasFile:
         """Decode, turned the way EXIF says.
 
         Raises:
-            UnreadableImage: reason too_large, truncated, photometric or undecodable.
+            UnreadableImage: see `read_raster`.
         """
-        pixels = _decode(data, max_megapixels)
+        raster = read_raster(data, max_megapixels=max_megapixels)
         meta = ImageMeta(
             image_id=self.image_id(data, pseudonyms),
             patient_id=pseudonyms.of("patient", f"{NAME}:block:{self.block}"),
@@ -75,12 +69,12 @@ class FracAtlasFile:
             view=self.view,
             body_region=self.body_region,
             photometric="MONOCHROME2",
-            bits_stored=8,
-            rows=pixels.shape[0],
-            columns=pixels.shape[1],
+            bits_stored=raster.bits_stored,
+            rows=raster.pixels.shape[0],
+            columns=raster.pixels.shape[1],
             hardware=self.hardware,
         )
-        return Radiograph(meta=meta, pixels=pixels)
+        return Radiograph(meta=meta, pixels=raster.pixels)
 
 
 def open_fracatlas(folder: Path, pseudonyms: Pseudonyms, *, weak_block: int) -> Source:
@@ -145,25 +139,6 @@ def _item(path: Path, row: dict[str, str], weak_block: int) -> FracAtlasFile:
     )
 
 
-def _decode(data: bytes, max_megapixels: int) -> np.ndarray:
-    """(rows, columns) uint8 of a JPEG. PIL, strictly: OpenCV fills what is missing with grey and says nothing."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PIL's own size limit; ours follows
-            image = Image.open(io.BytesIO(data))
-        if image.width * image.height > max_megapixels * 1_000_000:
-            raise UnreadableImage(
-                f"{image.height} x {image.width} pixels, more than {max_megapixels} megapixels", reason="too_large"
-            )
-        if image.mode not in PIL_MODES:
-            raise UnreadableImage(f"colour mode {image.mode}, expected {' or '.join(PIL_MODES)}", reason="photometric")
-        image.load()
-        return np.array(ImageOps.exif_transpose(image).convert("L"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = "truncated" if "truncated" in str(error) else "undecodable"
-        raise UnreadableImage(f"the JPEG does not decode ({type(error).__name__})", reason=reason) from None
-
-
 def _boxes(folder: Path, files: dict[str, Path]) -> dict[str, tuple[Box, ...]]:
     """Boxes by file name, in pixels of the turned image. Annotations of another size than the image are left out."""
     path = folder / ANNOTATIONS
@@ -176,7 +151,7 @@ def _boxes(folder: Path, files: dict[str, Path]) -> dict[str, tuple[Box, ...]]:
         for annotation in document["annotations"]:
             image = images[annotation["image_id"]]
             if (file := files.get(image["file_name"])) and (
-                box := _turned(tuple(map(float, annotation["bbox"])), (image["width"], image["height"]), file)
+                box := _turned(_four(annotation["bbox"]), (image["width"], image["height"]), file)
             ):
                 found[image["file_name"]].append(box)
     except (ValueError, KeyError, TypeError) as error:
@@ -184,7 +159,12 @@ def _boxes(folder: Path, files: dict[str, Path]) -> dict[str, tuple[Box, ...]]:
     return {name: tuple(boxes) for name, boxes in found.items()}
 
 
-def _turned(bbox: tuple[float, ...], annotated: tuple[int, int], file: Path) -> Box | None:
+def _four(bbox: list[float]) -> tuple[float, float, float, float]:
+    x, y, width, height = map(float, bbox)
+    return x, y, width, height
+
+
+def _turned(bbox: tuple[float, float, float, float], annotated: tuple[int, int], file: Path) -> Box | None:
     """A COCO box (x, y, width, height) of the annotated image, as it lies on the image turned by EXIF.
 
     Browsers turn images before anybody draws on them, so a box refers to the turned image, unless its image's size
@@ -193,21 +173,15 @@ def _turned(bbox: tuple[float, ...], annotated: tuple[int, int], file: Path) -> 
     Args:
         annotated: (width, height) the box refers to.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(file) as image:
-                stored, orientation = image.size, int(image.getexif().get(ORIENTATION, 1))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    if (found := geometry(file)) is None:
         return None  # `read` refuses the image itself
-    x, y, width, height = bbox
-    turned = stored[::-1] if orientation >= 5 else stored
-    if annotated == stored != turned:
-        far_x, far_y = stored[0] - x - width, stored[1] - y - height
-        x, y = {5: (y, x), 6: (far_y, x), 7: (far_y, far_x), 8: (y, far_x)}[orientation]
-        width, height = height, width
+    (rows, columns), orientation = found
+    turned = (rows, columns) if orientation >= 5 else (columns, rows)
+    if annotated == (columns, rows) != turned:
+        bbox = turn_box(bbox, stored=(rows, columns), orientation=orientation)
     elif annotated != turned:
         return None
+    x, y, width, height = bbox
     left, top = max(x, 0.0), max(y, 0.0)
     width, height = min(x + width, turned[0]) - left, min(y + height, turned[1]) - top
     if min(width, height) < 0.01:  # pixels; annotations carry two decimals
