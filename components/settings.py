@@ -32,6 +32,9 @@ class Settings(BaseSettings):
     inbox: Path | None = Field(default=None, description="where new studies arrive; default <state>/inbox")
     s3_endpoint_url: str | None = None
     s3_checksums: str = Field(default="when_supported", description="`when_required` for older S3-compatible stores")
+    dicomweb_user: str | None = Field(default=None, description="who asks a PACS over DICOMweb (basic authentication)")
+    dicomweb_password: SecretStr | None = None
+    dicomweb_token: SecretStr | None = Field(default=None, description="bearer token for a PACS, instead of a password")
     mlflow_tracking_uri: str | None = Field(default=None, description="default: SQLite in <state>")
     mlflow_password: SecretStr | None = Field(default=None, description="basic-auth password of `user`")
     reviewers: str = Field(default="reviewer", description="users of the registry's server who may approve, by comma")
@@ -42,6 +45,11 @@ class Settings(BaseSettings):
     service_port: int = 8080
     mlflow_port: int = 5000
     prefect_port: int = 4200
+
+    dicom_host: str = Field(default="127.0.0.1", description="where the DICOM node listens; DICOM knows no encryption")
+    dicom_port: int = Field(default=11112, description="port of the DICOM node; 0 starts none")
+    dicom_ae_title: str = Field(default="OSTEOFLOW", min_length=1, max_length=16)
+    dicom_callers: str = Field(default="", description="AE titles that may send to the node, by comma; empty: any")
 
     @property
     def state(self) -> Path:

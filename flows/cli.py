@@ -80,16 +80,33 @@ def up(
 
 @app.command()
 def intake(
-    source: Annotated[Path, typer.Argument(help="A folder or zip of DICOM files, or a folder in FracAtlas's layout.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A path or a URL, as listed above.")],
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="For DICOMweb: a labels.csv (sop_instance_uid, label, boxes).", exists=True, dir_okay=False),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Take radiographs in: de-identify, refuse what cannot be used, version with DVC, commit the pointers."""
+    """Take radiographs in: de-identify, refuse what cannot be used, version with DVC, commit the pointers.
+
+    SOURCE is one of
+
+    - a folder or .zip of DICOM files (with an optional labels.csv), or one in the layout of FracAtlas or GRAZPEDWRI-DX
+
+    - s3://BUCKET/PREFIX: the same, in any S3-compatible store (OSTEOFLOW_S3_ENDPOINT_URL; credentials as AWS_...)
+
+    - dicomweb+https://HOST/PATH?StudyDate=20260101-20260131: the CR and DX images of a PACS; any study attribute
+    filters (OSTEOFLOW_DICOMWEB_USER and _PASSWORD, or _TOKEN)
+
+    What is here already is not fetched or stored again; repeat the command after any failure.
+    """
     _settings()
     from flows.intake import intake as run
     from flows.progress import shown
 
+    place = source if "://" in source else str(Path(source).resolve())
     with shown("intake", quiet=as_json):
-        arrival = run(source=str(source.resolve()))
+        arrival = run(source=place, labels_file=str(labels.resolve()) if labels else None)
     _say(arrival.text(), arrival.model_dump(), as_json)
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from components.dataset.intake import Batch
 from components.dataset.intake import intake as take_in
 from flows import clients
+from flows.doors import door
 from flows.effects import effect
 
 
@@ -27,16 +28,18 @@ class Arrival(BaseModel):
 
 
 @flow(name="intake")
-def intake(source: str | None = None) -> Arrival:
+def intake(source: str | None = None, labels_file: str | None = None) -> Arrival:
     """Take `source` (default: the inbox) in, refuse what cannot be used, version it and commit the pointers."""
     settings = clients.load_settings()
     params = clients.params(settings)
     home = clients.workspace(settings)
     studies, labels = params.paths.studies, params.paths.labels
+    entrance = door(settings, source, Path(labels_file) if labels_file else None)
     with home.writing():
+        effect(entrance.bring)()
         batch = effect(take_in)(
-            source=Path(source) if source else clients.inbox(settings),
-            may_be_empty=source is None,  # a quiet night is no failure; a source that a person names and is empty is
+            source=entrance.path,
+            may_be_empty=entrance.may_be_empty,
             studies=home.root / studies,
             labels=home.root / labels,
             quarantine=clients.quarantine(settings),
@@ -45,4 +48,6 @@ def intake(source: str | None = None) -> Arrival:
             now=datetime.now(UTC),
         )
     commit = effect(home.commit_data)([studies, labels], batch.message())
+    with home.writing():  # only now: until the commit, what was brought is the only other copy
+        effect(entrance.landed)()
     return Arrival(batch=batch, commit=commit)

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,12 @@ def _required(missing: list[str]) -> None:
         pytest.fail(f"not installed: {', '.join(missing)}")
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}")
+
+
+@pytest.fixture(scope="session")
+def servers_required() -> Callable[[list[str]], None]:
+    """Skip by name (in CI: fail) where one of these programs is not installed."""
+    return lambda programs: _required([name for name in programs if not servers.program(name)])
 
 
 @dataclass(frozen=True)

@@ -59,13 +59,13 @@ class Pacs:
 
 def missing_for_swift() -> list[str]:
     """The programs an object store needs and this machine lacks."""
-    return [name for name in SWIFT if not _program(name)]
+    return [name for name in SWIFT if not program(name)]
 
 
 def missing_for_orthanc() -> list[str]:
     """The programs a PACS needs and this machine lacks."""
     plugin = [] if DICOMWEB_PLUGIN.is_file() else [DICOMWEB_PLUGIN.name]
-    return ([] if _program("Orthanc") else ["Orthanc"]) + plugin
+    return ([] if program("Orthanc") else ["Orthanc"]) + plugin
 
 
 @contextlib.contextmanager
@@ -83,7 +83,7 @@ def swift(folder: Path) -> Iterator[ObjectStore]:
         for step in (
             ["create", "2", "1", "1"], ["add", f"r1z1-127.0.0.1:{ports[kind]}/d1", "1"], ["rebalance"]
         ):  # fmt: skip
-            builder = [_program("swift-ring-builder") or "", str(folder / f"{kind}.builder"), *step]
+            builder = [program("swift-ring-builder") or "", str(folder / f"{kind}.builder"), *step]
             subprocess.run(builder, check=True, capture_output=True, env=ENVIRONMENT)
     _configure(
         folder,
@@ -102,10 +102,10 @@ def swift(folder: Path) -> Iterator[ObjectStore]:
         "[filter:slo]\nuse = egg:swift#slo\n",
         "allow_account_management = true\naccount_autocreate = true\n",
     )
-    memory = [_program("memcached") or "", "-l", "127.0.0.1", "-p", str(ports["cache"]), "-m", "16"]
+    memory = [program("memcached") or "", "-l", "127.0.0.1", "-p", str(ports["cache"]), "-m", "16"]
     commands = {"cache": [*memory, *(["-u", "root"] if os.geteuid() == 0 else [])]}
     commands |= {
-        kind: [_program(f"swift-{kind}-server") or "", str(folder / f"{kind}.conf")]
+        kind: [program(f"swift-{kind}-server") or "", str(folder / f"{kind}.conf")]
         for kind in ("account", "container", "object", "proxy")
     }
     with _running(commands, folder, ports):
@@ -132,7 +132,7 @@ def orthanc(folder: Path) -> Iterator[Pacs]:
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "orthanc.json").write_text(json.dumps(configuration))
-    command = [_program("Orthanc") or "", str(folder / "orthanc.json")]
+    command = [program("Orthanc") or "", str(folder / "orthanc.json")]
     with _running({"orthanc": command}, folder, {"http": http, "dicom": dicom}):
         yield Pacs(f"http://127.0.0.1:{http}/dicom-web", f"http://127.0.0.1:{http}", dicom)
 
@@ -146,7 +146,8 @@ def free_ports(count: int) -> list[int]:
         return [int(probe.getsockname()[1]) for probe in probes]
 
 
-def _program(name: str) -> str | None:
+def program(name: str) -> str | None:
+    """Where a program of this machine lies, or None."""
     return shutil.which(name, path=ENVIRONMENT["PATH"])
 
 

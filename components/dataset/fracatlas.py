@@ -10,22 +10,26 @@ from __future__ import annotations
 import csv
 import json
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePosixPath
 
+from components.dataset.boxes import upright_box
 from components.dataset.items import Item, Source, Statement, require
+from components.dataset.tree import File, Tree
 from components.errors import DataError, UnknownLabel
 from components.radiograph.deidentify import Pseudonyms
 from components.radiograph.image import ImageMeta, Radiograph
 from components.radiograph.labels import FRACTURE, NO_FRACTURE, UNKNOWN, Box
-from components.radiograph.raster import geometry, read_raster, turn_box
+from components.radiograph.raster import read_raster
 
 NAME = "fracatlas"
 FOLDERS = {"1": "Fractured", "0": "Non_fractured"}
 LABELS = {"1": FRACTURE, "0": NO_FRACTURE}
 REGIONS = ("hand", "leg", "hip", "shoulder", "mixed")
 VIEWS = ("frontal", "lateral", "oblique")
-ANNOTATIONS = Path("Annotations") / "COCO JSON" / "COCO_fracture_masks.json"
+TABLE = "dataset.csv"
+ANNOTATIONS = "Annotations/COCO JSON/COCO_fracture_masks.json"
 
 
 @dataclass(frozen=True)
@@ -36,20 +40,20 @@ class FracAtlasFile:
         block: number of the group of neighbouring images that stands in for a patient.
     """
 
-    path: Path
+    file: File
     block: int
     view: str
     body_region: str
     hardware: bool
 
     def size(self) -> int:
-        return self.path.stat().st_size
+        return self.file.size()
 
     def data(self) -> bytes:
-        return self.path.read_bytes()
+        return self.file.data()
 
     def image_id(self, data: bytes, pseudonyms: Pseudonyms) -> str:
-        return pseudonym(self.path.name, pseudonyms)
+        return pseudonym(self.file.name, pseudonyms)
 
     def read(self, data: bytes, pseudonyms: Pseudonyms, *, max_megapixels: int) -> Radiograph:
         """Decode, turned the way EXIF says.
@@ -61,7 +65,7 @@ class FracAtlasFile:
         meta = ImageMeta(
             image_id=self.image_id(data, pseudonyms),
             patient_id=pseudonyms.of("patient", f"{NAME}:block:{self.block}"),
-            study_id=pseudonyms.of("study", f"{NAME}:{self.path.name}"),
+            study_id=pseudonyms.of("study", f"{NAME}:{self.file.name}"),
             source=NAME,
             grouping="weak",
             site=NAME,
@@ -77,7 +81,17 @@ class FracAtlasFile:
         return Radiograph(meta=meta, pixels=raster.pixels)
 
 
-def open_fracatlas(folder: Path, pseudonyms: Pseudonyms, *, weak_block: int) -> Source:
+def find(tree: Tree) -> Tree | None:
+    """The part of `tree` that lies like FracAtlas: its table, or its folders beside a table."""
+    for top in tree.tops(TABLE):
+        header = tree.text(f"{top}{TABLE}").partition("\n")[0].split(",")
+        folders = tuple(f"{top}images/{name}/" for name in FOLDERS.values())
+        if "fractured" in header or any(name.startswith(folders) for name in tree.files):
+            return tree.under(top)
+    return None
+
+
+def open_fracatlas(tree: Tree, pseudonyms: Pseudonyms, *, weak_block: int) -> Source:
     """List the images that dataset.csv and the folders both know.
 
     Where the table and the folder contradict each other about a fracture, the label is unknown.
@@ -86,25 +100,24 @@ def open_fracatlas(folder: Path, pseudonyms: Pseudonyms, *, weak_block: int) -> 
         DataError: a column is missing, or the annotations are not COCO.
         UnknownLabel: `fractured` is neither 0 nor 1, with its row.
     """
-    files = {path.name: path for name in FOLDERS.values() for path in sorted((folder / "images" / name).glob("*"))}
-    twice = {
-        path.name for path in (folder / "images" / FOLDERS["0"]).glob("*") if path.parent != files[path.name].parent
-    }
-    with (folder / "dataset.csv").open(newline="", encoding="utf-8-sig") as text:
-        table = csv.DictReader(text)
-        require(table.fieldnames, ("image_id", "fractured", "hardware", *REGIONS, *VIEWS), "dataset.csv")
-        rows = {row["image_id"]: row for row in _checked(table)}
-    boxes = _boxes(folder, files)
+    held = {name: _folder(tree, name) for name in FOLDERS.values()}
+    where = {name: folder for folder, files in held.items() for name in files}
+    files = {name: held[folder][name] for name, folder in where.items()}
+    twice = held[FOLDERS["0"]].keys() & held[FOLDERS["1"]].keys()
+    table = csv.DictReader(tree.text(TABLE).splitlines())
+    require(table.fieldnames, ("image_id", "fractured", "hardware", *REGIONS, *VIEWS), TABLE)
+    rows = {row["image_id"]: row for row in _checked(table)}
+    boxes = _boxes(tree, files)
     statements, contradicted = {}, 0
     items: list[Item] = []
     for name in sorted(files):
         row = rows.get(name)
-        agrees = row is not None and name not in twice and files[name].parent.name == FOLDERS[row["fractured"]]
+        agrees = row is not None and name not in twice and where[name] == FOLDERS[row["fractured"]]
         label = LABELS[row["fractured"]] if row is not None and agrees else UNKNOWN
         contradicted += not agrees
         items.append(_item(files[name], row or {}, weak_block))
         statements[pseudonym(name, pseudonyms)] = Statement(label, boxes.get(name, ()) if label == FRACTURE else ())
-    names = [f"{name} {files[name].stat().st_size}" for name in sorted(files)]
+    names = [f"{name} {files[name].stamp()}" for name in sorted(files)]
     return Source(NAME, items, names, statements, contradicted)
 
 
@@ -124,14 +137,22 @@ def _checked(table: csv.DictReader[str]) -> list[dict[str, str]]:
     return rows
 
 
-def _item(path: Path, row: dict[str, str], weak_block: int) -> FracAtlasFile:
-    digits = "".join(ch for ch in path.stem if ch.isdigit())
+def _folder(tree: Tree, name: str) -> dict[str, File]:
+    """The files that lie in images/`name` itself, by name."""
+    top = f"images/{name}/"
+    return {
+        path[len(top) :]: file for path, file in tree.files.items() if path.startswith(top) and path.count("/") == 2
+    }
+
+
+def _item(file: File, row: dict[str, str], weak_block: int) -> FracAtlasFile:
+    digits = "".join(ch for ch in PurePosixPath(file.name).stem if ch.isdigit())
     if not digits:
         raise DataError("images: a file name without a number; images cannot be grouped, expected IMG<number>.jpg")
     regions = [name for name in REGIONS if row.get(name) == "1"]
     views = [name for name in VIEWS if row.get(name) == "1"]
     return FracAtlasFile(
-        path=path.resolve(),
+        file=file,
         block=int(digits) // weak_block,
         view=views[0] if len(views) == 1 else "unknown",
         body_region=("mixed" if len(regions) > 1 else regions[0]) if regions else "unknown",
@@ -139,51 +160,25 @@ def _item(path: Path, row: dict[str, str], weak_block: int) -> FracAtlasFile:
     )
 
 
-def _boxes(folder: Path, files: dict[str, Path]) -> dict[str, tuple[Box, ...]]:
+def _boxes(tree: Tree, files: Mapping[str, File]) -> dict[str, tuple[Box, ...]]:
     """Boxes by file name, in pixels of the turned image. Annotations of another size than the image are left out."""
-    path = folder / ANNOTATIONS
-    if not path.is_file():
+    if ANNOTATIONS not in tree.files:
         return {}
     found: dict[str, list[Box]] = defaultdict(list)
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(tree.text(ANNOTATIONS))
         images = {image["id"]: image for image in document["images"]}
         for annotation in document["annotations"]:
             image = images[annotation["image_id"]]
             if (file := files.get(image["file_name"])) and (
-                box := _turned(_four(annotation["bbox"]), (image["width"], image["height"]), file)
+                box := upright_box(_four(annotation["bbox"]), (image["width"], image["height"]), file)
             ):
                 found[image["file_name"]].append(box)
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{ANNOTATIONS.name}: not COCO annotations ({type(error).__name__})") from None
+        raise DataError(f"{PurePosixPath(ANNOTATIONS).name}: not COCO annotations ({type(error).__name__})") from None
     return {name: tuple(boxes) for name, boxes in found.items()}
 
 
 def _four(bbox: list[float]) -> tuple[float, float, float, float]:
     x, y, width, height = map(float, bbox)
     return x, y, width, height
-
-
-def _turned(bbox: tuple[float, float, float, float], annotated: tuple[int, int], file: Path) -> Box | None:
-    """A COCO box (x, y, width, height) of the annotated image, as it lies on the image turned by EXIF.
-
-    Browsers turn images before anybody draws on them, so a box refers to the turned image, unless its image's size
-    says otherwise.
-
-    Args:
-        annotated: (width, height) the box refers to.
-    """
-    if (found := geometry(file)) is None:
-        return None  # `read` refuses the image itself
-    (rows, columns), orientation = found
-    turned = (rows, columns) if orientation >= 5 else (columns, rows)
-    if annotated == (columns, rows) != turned:
-        bbox = turn_box(bbox, stored=(rows, columns), orientation=orientation)
-    elif annotated != turned:
-        return None
-    x, y, width, height = bbox
-    left, top = max(x, 0.0), max(y, 0.0)
-    width, height = min(x + width, turned[0]) - left, min(y + height, turned[1]) - top
-    if min(width, height) < 0.01:  # pixels; annotations carry two decimals
-        return None
-    return Box(x=round(left, 2), y=round(top, 2), width=round(width, 2), height=round(height, 2))
