@@ -46,6 +46,8 @@ IMAGE_SCHEMA = pa.schema(
         ("bits_stored", pa.int32()),
         ("rows", pa.int32()),
         ("columns", pa.int32()),
+        ("window_center", pa.float64()),
+        ("window_width", pa.float64()),
         ("exposure_index", pa.float64()),
         ("target_exposure_index", pa.float64()),
         ("pixel_spacing_mm", pa.float64()),
@@ -69,6 +71,7 @@ LABEL_SCHEMA = pa.schema(
     ]
 )
 CATALOG_COLUMNS = [name for name in IMAGE_SCHEMA.names if name != "pixels"]
+NUMBERS = ("age_years", "hour", "window_center", "window_width")  # that may be missing
 ROW_GROUP = 64  # images read together; small, so that a few images of a big shard cost little
 
 
@@ -205,17 +208,18 @@ def sweep(folder: Path) -> None:
 def catalog(studies: Path) -> pd.DataFrame:
     """Every image but its pixels, in order of arrival, with the `shard` it is in.
 
-    What a column holds does not depend on what is missing from it: age_years and hour are float64 with NaN, texts
-    and `hardware` are objects with None.
+    What a column holds does not depend on what is missing from it: age_years, hour and windows are float64 with
+    NaN, texts and `hardware` are objects with None. Columns that a shard was written without are missing from it.
     """
     tables = []
     for path in shards(studies):
-        table = pq.read_table(path, columns=CATALOG_COLUMNS)
+        known = set(pq.read_schema(path).names)  # shards stay as they were written, columns are added
+        table = pq.read_table(path, columns=[name for name in CATALOG_COLUMNS if name in known])
         tables.append(table.append_column("shard", pa.array([path.stem] * table.num_rows, pa.string())))
     if not tables:
         return pd.DataFrame(columns=[*CATALOG_COLUMNS, "shard"])
-    frame = pa.concat_tables(tables).to_pandas()
-    return frame.astype({"age_years": "float64", "hour": "float64", "hardware": "object"})
+    frame = pa.concat_tables(tables, promote_options="default").to_pandas().reindex(columns=[*CATALOG_COLUMNS, "shard"])
+    return frame.astype(dict.fromkeys(NUMBERS, "float64") | {"hardware": "object"})
 
 
 def read_pixels(studies: Path, image_ids: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:

@@ -1,7 +1,6 @@
 """DICOM in: bytes of a CR or DX object become a de-identified radiograph, or an error that says why not.
 
-Pixel pipeline of PS3.3: stored values -> modality LUT or rescale -> presentation (MONOCHROME1 is inverted). The VOI
-window is how one reader liked to look at it, not what the detector saw; it is not applied.
+What it holds decides, not its name; `decoders` brings the stored values, `grayscale` the picture they mean.
 """
 
 from __future__ import annotations
@@ -10,18 +9,21 @@ import io
 import logging
 import threading
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
 import pydicom
 from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
 from pydicom.errors import InvalidDicomError
-from pydicom.pixels import apply_modality_lut
-from pydicom.uid import UID
+from pydicom.filereader import read_dataset
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from components.errors import DataError, MissingPatient, UnreadableImage
+from components.radiograph.decoders import stored_values
 from components.radiograph.deidentify import Pseudonyms, identity_of
+from components.radiograph.grayscale import Picture, picture
 from components.radiograph.header import describe
 from components.radiograph.image import Radiograph
 
@@ -35,6 +37,7 @@ RADIOGRAPHS = {
 SHAPES = {"MONOCHROME1": "INVERSE", "MONOCHROME2": "IDENTITY"}
 # Words by which decoders say that pixel data ends too early.
 SHORT = ("less than expected", "truncat", "end of", "length of the pixel data", "fewer", "insufficient")
+BYTES_A_MEGAPIXEL, HEADER_BYTES = 2_000_000, 64 * 2**20
 # Warning filters and log levels are the process's own: one thread at a time may silence them.
 _QUIET = threading.Lock()
 
@@ -52,14 +55,14 @@ def read(data: bytes, pseudonyms: Pseudonyms, *, max_megapixels: int = 100) -> R
         MissingPatient: the object does not say whose it is.
     """
     with _contained():
-        dataset = _parse(data)
+        dataset = _parse(data, max_megapixels)
         _accept(dataset, max_megapixels)
         if not identity_of(dataset):
             raise MissingPatient(
                 "no PatientID: without it one person could stand on both sides of the split; fix the sender"
             )
-        pixels, bits = _pixels(dataset)
-        return Radiograph(meta=describe(dataset, pixels, bits, pseudonyms), pixels=pixels)
+        found = _picture(dataset)
+        return Radiograph(meta=describe(dataset, found, pseudonyms), pixels=found.pixels)
 
 
 def sop_instance_uid(data: bytes) -> str | None:
@@ -100,12 +103,14 @@ def _contained() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _parse(data: bytes) -> Dataset:
+def _parse(data: bytes, max_megapixels: int = 100) -> Dataset:
     try:
-        dataset = pydicom.dcmread(io.BytesIO(data), force=data[128:132] != b"DICM")
+        dataset = _dataset(data, max_megapixels)
         # Values convert when first read: have every one read here, where a bad one is caught.
         syntax = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
         sop_class = str(dataset.get("SOPClassUID", "") or "")
+    except UnreadableImage:
+        raise
     except (InvalidDicomError, EOFError):
         raise UnreadableImage("not a DICOM object", reason="not_dicom") from None
     except Exception as error:  # noqa: BLE001  (a hostile file may raise anything; the text may quote it)
@@ -116,6 +121,33 @@ def _parse(data: bytes) -> Dataset:
         raise UnreadableImage(
             "no transfer syntax: its pixels can only be guessed at; re-export it", reason="no_transfer_syntax"
         )
+    return dataset
+
+
+def _dataset(data: bytes, max_megapixels: int) -> Dataset:
+    """What pydicom reads; of a deflated object no more is inflated than a radiograph can need.
+
+    Raises:
+        UnreadableImage: reason too_large or truncated.
+        Exception: whatever pydicom says of a broken file.
+    """
+    stream = io.BytesIO(data)
+    stream.seek(132 if data[128:132] == b"DICM" else 0)
+    # The group of the file's own header, as pydicom finds it.
+    meta = read_dataset(stream, False, True, stop_when=lambda tag, _vr, _length: tag.group != 2)
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return pydicom.dcmread(io.BytesIO(data), force=data[128:132] != b"DICM")
+    inflating = zlib.decompressobj(-zlib.MAX_WBITS)  # PS3.5 A.5
+    plain = inflating.decompress(stream.read(), max_megapixels * BYTES_A_MEGAPIXEL + HEADER_BYTES)
+    if not inflating.eof:
+        too_much = bool(inflating.unconsumed_tail)
+        raise UnreadableImage(
+            f"inflates to more than {max_megapixels} megapixels need" if too_much else "its deflated data ends early",
+            reason="too_large" if too_much else "truncated",
+        )
+    dataset = read_dataset(io.BytesIO(plain), False, True)
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta = FileMetaDataset(meta)
     return dataset
 
 
@@ -154,44 +186,19 @@ def _accept(dataset: Dataset, max_megapixels: int) -> None:
         raise UnreadableImage("the sender says that text is burned into the pixels", reason="burned_in_text")
 
 
-def _pixels(dataset: Dataset) -> tuple[np.ndarray, int]:
-    """Decode to ((rows, columns) uint8 or uint16 in MONOCHROME2, bits of their full range).
-
-    A linear rescale gives units, not another picture: only its sign matters here, and the stored range stays exact.
+def _picture(dataset: Dataset) -> Picture:
+    """Decode and map to what the sender means.
 
     Raises:
         UnreadableImage: reason truncated or undecodable.
     """
     try:
-        stored, bits = dataset.pixel_array, int(dataset.BitsStored)
-        blank = _padding(dataset, stored)
-        lut = dataset.get("ModalityLUTSequence")
-        values = apply_modality_lut(stored, dataset) if lut else stored
-        if lut:  # descriptors claim 16 bits for less: the range is what the table can give
-            bits = int(apply_modality_lut(_domain(stored, bits), dataset).max()).bit_length()
-        slope = 1.0 if lut else float(dataset.get("RescaleSlope", 1) or 1)
+        found = picture(stored_values(dataset), dataset)
+    except UnreadableImage:
+        raise
     except Exception as error:  # noqa: BLE001  (decoders raise anything; the text may quote the file)
         reason = "truncated" if any(word in str(error).lower() for word in SHORT) else "undecodable"
         raise UnreadableImage(f"its pixels do not decode ({type(error).__name__})", reason=reason) from None
-    if values.shape != (dataset.Rows, dataset.Columns) or not 1 <= bits <= 16:
+    if found.pixels.shape != (dataset.Rows, dataset.Columns) or not 1 <= found.bits <= 16:
         raise UnreadableImage("its pixels are not one grayscale frame of the stated size", reason="undecodable")
-    level = np.clip(values.astype(np.int32) - int(_domain(values, bits)[0]), 0, 2**bits - 1)
-    if (dataset.PhotometricInterpretation == "MONOCHROME1") != (slope < 0):
-        level = 2**bits - 1 - level
-    level[blank] = 0
-    return level.astype(np.uint8 if bits <= 8 else np.uint16), bits
-
-
-def _domain(stored: np.ndarray, bits: int) -> np.ndarray:
-    """Every value that `bits` of this signedness can hold."""
-    lowest = -(2 ** (bits - 1)) if stored.dtype.kind == "i" else 0
-    return np.arange(lowest, lowest + 2**bits).astype(stored.dtype)
-
-
-def _padding(dataset: Dataset, stored: np.ndarray) -> np.ndarray:
-    """Which pixels the sender filled in around the picture (PS3.3 C.7.5.1.1.2); they are black in either polarity."""
-    if dataset.get("PixelPaddingValue") is None:
-        return np.zeros(stored.shape, bool)
-    first = int(dataset.PixelPaddingValue)
-    last = int(dataset.get("PixelPaddingRangeLimit", first))
-    return np.asarray((stored >= min(first, last)) & (stored <= max(first, last)))
+    return found

@@ -7,6 +7,7 @@ from pydicom import Dataset
 
 from components.errors import UnreadableImage
 from components.radiograph.deidentify import Pseudonyms, age_of, hour_of, identity_of, shifted
+from components.radiograph.grayscale import Picture
 from components.radiograph.image import ImageMeta
 
 # PS3.3 C.8.11.5.1.1 View Position, and the CIDs for view codes in words, as three projections.
@@ -41,12 +42,11 @@ REGIONS = {
 SIDES = ("L", "R", "B", "U")
 
 
-def describe(dataset: Dataset, pixels: np.ndarray, bits: int, pseudonyms: Pseudonyms) -> ImageMeta:
+def describe(dataset: Dataset, found: Picture, pseudonyms: Pseudonyms) -> ImageMeta:
     """The metadata of a decoded image; what is missing, empty or malformed counts as not stated.
 
     Args:
-        pixels: (rows, columns), decoded.
-        bits: depth of their full range.
+        found: its pixels, decoded.
 
     Raises:
         UnreadableImage: the object has no identity of its own.
@@ -77,9 +77,11 @@ def describe(dataset: Dataset, pixels: np.ndarray, bits: int, pseudonyms: Pseudo
         hour=next((hour for hour in hours if hour is not None), None),
         study_day=f"{day[:4]}-{day[4:6]}-{day[6:]}" if day else None,
         photometric=str(dataset.PhotometricInterpretation),
-        bits_stored=bits,
-        rows=pixels.shape[0],
-        columns=pixels.shape[1],
+        bits_stored=found.bits,
+        rows=found.pixels.shape[0],
+        columns=found.pixels.shape[1],
+        window_center=found.window[0] if found.window else None,
+        window_width=found.window[1] if found.window else None,
         exposure_index=_number(dataset, "ExposureIndex"),
         target_exposure_index=_number(dataset, "TargetExposureIndex"),
         pixel_spacing_mm=_number(dataset, "ImagerPixelSpacing") or _number(dataset, "PixelSpacing"),

@@ -20,6 +20,10 @@ class ImageMeta(BaseModel):
         hour: hour of day of the acquisition, 0 to 23; kept when dates are shifted.
         study_day: ISO date, shifted by a constant per patient.
         photometric: as it came; `Radiograph.pixels` are always MONOCHROME2.
+        bits_stored: depth of the full range of `Radiograph.pixels`.
+        window_center: middle of the sender's linear window, in units of `Radiograph.pixels`, which keep the
+            whole range: it is for whoever looks.
+        window_width: from its black to its white, same units.
         pixel_spacing_mm: distance of pixel centres at the detector, mm.
         hardware: metal in the image; None where nobody said.
     """
@@ -44,6 +48,8 @@ class ImageMeta(BaseModel):
     bits_stored: int = Field(ge=1, le=16)
     rows: int = Field(gt=0)
     columns: int = Field(gt=0)
+    window_center: float | None = None
+    window_width: float | None = Field(default=None, gt=0)
     exposure_index: float | None = None
     target_exposure_index: float | None = None
     pixel_spacing_mm: float | None = None
@@ -55,7 +61,7 @@ class Radiograph:
     """A de-identified radiograph.
 
     Attributes:
-        pixels: (rows, columns) uint8 or uint16, after the modality LUT, MONOCHROME2 (bone is bright).
+        pixels: (rows, columns) uint8 or uint16, after every lookup table, MONOCHROME2 (bone is bright).
     """
 
     meta: ImageMeta

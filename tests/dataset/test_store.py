@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from components.dataset.shards import radiographs
 from components.dataset.store import (
     IMAGE_SCHEMA,
     atomic_folder,
@@ -149,3 +150,26 @@ def test_what_a_killed_writer_left_is_swept(tmp_path):
     sweep(tmp_path)
 
     assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
+
+
+ADDED_LATER = ["window_center", "window_width"]
+
+
+@pytest.mark.parametrize("then", [[], ["two"]])
+def test_shards_written_before_a_column_was_added_are_read(tmp_path, then):
+    """An old shard, alone or beside a new one: what it cannot know is not stated, and its pictures come back."""
+    old = image("one", age_years=31)
+    [path] = write_images(tmp_path, [old], batch="000001-a", shard_bytes=10**6)
+    pq.write_table(pq.read_table(path).drop_columns(ADDED_LATER), path)
+    for name in then:
+        write_images(tmp_path, [image(name, window_center=7.5, window_width=3.0)], batch="000002-b", shard_bytes=10**6)
+
+    frame = catalog(tmp_path).set_index("image_id")
+    [read] = radiographs(path, 0)
+
+    assert list(frame.columns) == [name for name in IMAGE_SCHEMA.names if name not in ("image_id", "pixels")] + [
+        "shard"
+    ]
+    assert frame.loc["one", ADDED_LATER].isna().all()
+    assert [frame.loc[name, "window_center"] for name in then] == [7.5] * len(then)
+    assert (read.meta.age_years, read.meta.window_center, read.sha256) == (31, None, old.sha256)
