@@ -66,7 +66,8 @@ class Shares(Section):
 class Split(Section):
     salt: str = Field(min_length=1, description="changing it re-deals every patient: never do that to a live archive")
     shares: Shares
-    near_duplicate_bits: int = Field(ge=0, le=16, description="perceptual-hash Hamming distance")
+    near_duplicate_bits: int = Field(ge=0, le=16, description="perceptual-hash distance that proposes a pair")
+    near_duplicate_likeness: Share = Field(description="likeness after registration that confirms it")
 
 
 class ImageExpectations(Section):

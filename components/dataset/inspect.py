@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.dataset.shards import Task, radiographs, refresh
-from components.radiograph import quality
+from components.radiograph import likeness, quality
 from components.radiograph.quality import FEATURES, measure
 
 KEY = b"osteoflow.key"
@@ -20,13 +20,14 @@ SCHEMA = pa.schema(
         *((name, pa.float64()) for name in FEATURES),
         ("polarity_ok", pa.bool_()),
         ("phash", pa.string()),  # 16 hex digits
+        ("thumbnail", pa.binary()),  # SIDE x SIDE bytes
     ]
 )
 Row = dict[str, object]
 
 
 def inspect(*, studies: Path, features: Path) -> None:
-    """Write `features/<shard>.parquet`: image_id, FEATURES, polarity_ok, phash; files of vanished shards go.
+    """Write `features/<shard>.parquet`: image_id, FEATURES, polarity_ok, phash, thumbnail; files of vanished shards go.
 
     Raises:
         DataError: no shards, a damaged shard, or no disk space.
@@ -56,13 +57,17 @@ def measured_by() -> list[Path]:
     """The files of the code that measures, with what it takes from its own room: other code, other numbers."""
     home = quality.__name__.rpartition(".")[0]
     names = {getattr(thing, "__module__", None) or "" for thing in vars(quality).values()}
-    modules = {quality.__name__} | {name for name in names if name.startswith(f"{home}.")}
+    modules = {quality.__name__, likeness.__name__} | {name for name in names if name.startswith(f"{home}.")}
     return sorted(Path(str(sys.modules[name].__file__)) for name in modules)
 
 
 def _measure(_: None, task: Task) -> list[Row]:
     shard, group = task
-    return [{"image_id": image.meta.image_id} | _numbers(measure(image)) for image in radiographs(shard, group)]
+    return [
+        {"image_id": image.meta.image_id, "thumbnail": likeness.thumbnail(image.pixels).tobytes()}
+        | _numbers(measure(image))
+        for image in radiographs(shard, group)
+    ]
 
 
 def _numbers(measured: dict[str, float | int | bool | str | None]) -> Row:

@@ -5,27 +5,27 @@ A patient's first image decides, in order of arrival: nothing that comes later m
 
 from __future__ import annotations
 
-import hmac
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
-from components.dataset.store import atomic_path
+from components.dataset.neighbours import neighbours
+from components.dataset.places import EXCLUDED, deal
+from components.dataset.store import atomic_path, shards
 from components.errors import DataError, MissingPatient, PatientLeak
-from components.params import Shares, Split
-
-EXCLUDED = "excluded"
+from components.params import Split
+from components.radiograph.likeness import SIDE, likeness
 
 
 def split(*, cases: Path, features: Path, splits: Path, params: Split) -> None:
-    """Write `splits`: the rows of `cases`, in order, plus role, group_id, near_duplicate_of and near_duplicate_bits.
+    """Write `splits`: the rows of `cases`, in order, plus role, group_id, picture_id, near_duplicate_of, likeness.
 
     role: train, tune, calibrate, test; or excluded: a near-duplicate of an image in another role, or a test image
     whose truth was given by somebody who had seen the AI's answer. group_id: patients and near-duplicates that
-    belong together; no group has two roles. near_duplicate_of: image_id of the nearest earlier near-duplicate in the
-    same role, and by how many bits its hash differs.
+    belong together; no group has two roles. picture_id: the earliest image_id of the images that are one picture,
+    whatever their roles. near_duplicate_of, likeness: the earlier image most like this one, and how much (to 1).
 
     Raises:
         MissingPatient: rows without patient_id.
@@ -35,95 +35,95 @@ def split(*, cases: Path, features: Path, splits: Path, params: Split) -> None:
     table = pd.read_parquet(cases)
     if orphans := int(table["patient_id"].isna().sum()):
         raise MissingPatient(f"{cases}: {orphans} of {len(table)} images lack patient_id; fix `intake`")
-    hashes = _hashes(table["image_id"], features)
-    places = deal(table["patient_id"].tolist(), hashes, params)
-    table["role"], table["group_id"] = places.roles, places.groups
-    table["near_duplicate_of"] = [None if n is None else table["image_id"].iloc[n] for n in places.twins]
-    far = [
-        np.nan if n is None else float(np.bitwise_count(hashes[n] ^ code))
-        for n, code in zip(places.twins, hashes, strict=True)
-    ]
-    table["near_duplicate_bits"] = far
+    pairs, alike = near_duplicates(table["image_id"], features, params)
+    table["role"], table["group_id"] = deal(table["patient_id"].tolist(), pairs, params)
+    ids = table["image_id"].to_numpy(dtype=object)
+    table["picture_id"] = ids[_pictures(len(table), pairs)]
+    table["near_duplicate_of"], table["likeness"] = _closest(ids, pairs, alike)
     # After everybody has a place: a truth that arrives later must not move anybody else.
     table.loc[(table["role"] == "test") & table["ai_visible"], "role"] = EXCLUDED
-    check(table, hashes, params)
+    check(table, pairs)
     with atomic_path(splits) as draft:
         table.to_parquet(draft, index=False)
 
 
-@dataclass
-class Places:
-    """One entry an image: its role, its group (a patient's pseudonym), its nearest earlier twin (a position)."""
+def near_duplicates(image_ids: pd.Series, features: Path, params: Split) -> tuple[np.ndarray, np.ndarray]:
+    """The images that are one picture filed twice: a loose perceptual hash proposes, a registration confirms.
 
-    roles: list[str] = field(default_factory=list)
-    groups: list[str] = field(default_factory=list)
-    twins: list[int | None] = field(default_factory=list)
+    Returns:
+        (m, 2) positions in `image_ids`, the earlier image first, and their (m,) likeness.
 
-
-def deal(patients: list[str], hashes: np.ndarray, params: Split) -> Places:
-    """Place images in order of arrival.
-
-    A new patient takes the role of an earlier near-duplicate of another patient (one person under two names), or
-    else the bucket HMAC-SHA256(salt, patient) mod 100. An image that looks like one in another role is excluded.
-
-    Args:
-        hashes: (n,) uint64 perceptual hashes.
+    Raises:
+        DataError: images without features.
     """
-    places = Places()
-    homes: dict[str, str] = {}
-    parents: dict[str, str] = {}
-    standing = np.zeros(len(hashes), dtype=bool)  # images that sit in a role
-    for n, patient in enumerate(patients):
-        distances = np.bitwise_count(hashes[:n] ^ hashes[n])
-        near = np.flatnonzero(standing[:n] & (distances <= params.near_duplicate_bits))
-        if patient not in homes:
-            homes[patient] = places.roles[near[0]] if len(near) else bucket(patient, params.salt, params.shares)
-            parents[patient] = patient
-        home = homes[patient]
-        excluded = any(places.roles[twin] != home for twin in near)
-        standing[n] = not excluded
-        places.roles.append(EXCLUDED if excluded else home)
-        places.twins.append(None if excluded or not len(near) else int(near[np.argmin(distances[near])]))
-        for twin in [] if excluded else near:
-            first, second = _root(parents, patients[twin]), _root(parents, patient)
-            parents[second] = first
-    places.groups = [_root(parents, patient) for patient in patients]
-    return places
+    files = shards(features)
+    parts = [pd.read_parquet(path, columns=["image_id", "phash"]) for path in files]
+    known = pd.concat(parts).set_index("image_id")["phash"] if parts else pd.Series(dtype=object)
+    known = known[~known.index.duplicated()]
+    hashes = known.reindex(image_ids)
+    if missing := int(hashes.isna().sum()):
+        raise DataError(f"{features}: {missing} of {len(image_ids)} images lack features; run `inspect`")
+    codes = np.array([int(code, 16) for code in hashes], dtype=np.uint64)
+    pairs = neighbours(codes, params.near_duplicate_bits)
+    used, where = np.unique(pairs, return_inverse=True)
+    alike = likeness(_thumbnails(files, image_ids.iloc[used]), where.reshape(-1, 2))
+    same = alike >= params.near_duplicate_likeness
+    return pairs[same], alike[same]
 
 
-def bucket(patient: str, salt: str, shares: Shares) -> str:
-    """The role of a patient nobody has seen: HMAC-SHA256(salt, patient) mod 100 against the cumulative shares."""
-    number = int.from_bytes(hmac.digest(salt.encode(), patient.encode(), "sha256"), "big") % 100
-    bounds = np.cumsum([shares.train, shares.tune, shares.calibrate, shares.test])
-    return ("train", "tune", "calibrate", "test")[int(np.searchsorted(bounds, number, side="right"))]
-
-
-def check(table: pd.DataFrame, hashes: np.ndarray, params: Split) -> None:
+def check(table: pd.DataFrame, pairs: np.ndarray) -> None:
     """Prove the promise on the rows themselves, not on how they were made.
 
     Raises:
-        PatientLeak: a patient, or a pair of near-duplicates, sits in two roles.
+        PatientLeak: a patient, a group, or a pair of near-duplicates sits in two roles.
     """
     placed = table[table["role"] != EXCLUDED]
-    torn = int((placed.groupby("patient_id")["role"].nunique() > 1).sum())
+    for column, said in (("patient_id", "patients"), ("group_id", "groups")):
+        torn = int((placed.groupby(column)["role"].nunique() > 1).sum())
+        if torn:
+            raise PatientLeak(f"{torn} of {placed[column].nunique()} {said} have images in two roles; report this")
+    roles = table["role"].to_numpy(dtype=object)
+    one, other = roles[pairs[:, 0]], roles[pairs[:, 1]]
+    torn = int(((one != other) & (one != EXCLUDED) & (other != EXCLUDED)).sum())
     if torn:
-        raise PatientLeak(f"{torn} of {placed['patient_id'].nunique()} patients have images in two roles; report this")
-    roles, codes = placed["role"].to_numpy(), hashes[placed.index.to_numpy()]
-    for n in range(1, len(placed)):
-        if np.any((np.bitwise_count(codes[:n] ^ codes[n]) <= params.near_duplicate_bits) & (roles[:n] != roles[n])):
-            raise PatientLeak(f"image {placed['image_id'].iloc[n]} has a near-duplicate in another role; report this")
+        raise PatientLeak(f"{torn} of {len(pairs)} pairs of near-duplicates stand in two roles; report this")
 
 
-def _root(parents: dict[str, str], patient: str) -> str:
-    while parents[patient] != patient:
-        parents[patient] = parents[parents[patient]]
-        patient = parents[patient]
-    return patient
+def _pictures(n: int, pairs: np.ndarray) -> np.ndarray:
+    """(n,) for each image the position of the earliest one that is, by a chain of near-duplicates, the same picture."""
+    parents = list(range(n))
+
+    def root(position: int) -> int:
+        while parents[position] != position:
+            parents[position] = parents[parents[position]]
+            position = parents[position]
+        return position
+
+    for one, other in pairs.tolist():
+        first, second = sorted((root(one), root(other)))
+        parents[second] = first
+    return np.array([root(position) for position in range(n)], dtype=np.int64)
 
 
-def _hashes(image_ids: pd.Series, features: Path) -> np.ndarray:
-    parts = [pd.read_parquet(path, columns=["image_id", "phash"]) for path in sorted(features.glob("*.parquet"))]
-    known = {} if not parts else pd.concat(parts).set_index("image_id")["phash"].to_dict()
-    if missing := [image_id for image_id in image_ids if image_id not in known]:
-        raise DataError(f"{features}: {len(missing)} of {len(image_ids)} images lack features; run `inspect`")
-    return np.array([int(known[image_id], 16) for image_id in image_ids], dtype=np.uint64)
+def _closest(ids: np.ndarray, pairs: np.ndarray, alike: np.ndarray) -> tuple[list[str | None], np.ndarray]:
+    """For each image the earlier near-duplicate that is most like it, and how much."""
+    near: list[str | None] = [None] * len(ids)
+    far = np.full(len(ids), np.nan)
+    for (one, other), value in zip(pairs.tolist(), alike.tolist(), strict=True):
+        if not far[other] >= value:
+            near[other], far[other] = ids[one], value
+    return near, far
+
+
+def _thumbnails(files: list[Path], image_ids: pd.Series) -> np.ndarray:
+    """(n, SIDE, SIDE) uint8, in the order of `image_ids`; files without any of them are not read."""
+    place = {image_id: n for n, image_id in enumerate(image_ids)}
+    found = np.zeros((len(place), SIDE, SIDE), np.uint8)
+    for path in files if place else []:
+        ids = pq.read_table(path, columns=["image_id"]).column("image_id").to_pylist()
+        rows = [row for row, image_id in enumerate(ids) if image_id in place]
+        if rows:
+            pixels = pq.read_table(path, columns=["thumbnail"]).column("thumbnail").take(rows).to_pylist()
+            for row, data in zip(rows, pixels, strict=True):
+                found[place[ids[row]]] = np.frombuffer(data, np.uint8).reshape(SIDE, SIDE)
+    return found

@@ -19,9 +19,7 @@ from components.radiograph.quality import FEATURES
 ROLES = ("train", "tune", "calibrate", "test")
 AGES = [0, 18, 40, 65, 200]  # years; left edges of the bands of the report
 BANDS = ["0-17", "18-39", "40-64", "65+"]
-# Hashes this close are the same picture filed twice. Wider pairs (split.near_duplicate_bits) keep roles apart, but are
-# often two people in one pose: on FracAtlas 6 of 6 pairs at 0 bits were one picture, and few of 70 at 4 bits.
-SAME_PICTURE_BITS = 2
+FACTS = ["image_id", "polarity_ok", *FEATURES]
 
 
 def validate(*, splits: Path, features: Path, accepted: Path, validation: Path, params: Validate) -> None:
@@ -56,7 +54,7 @@ def validate(*, splits: Path, features: Path, accepted: Path, validation: Path, 
 
 def _image_facts(table: pd.DataFrame, features: Path) -> pd.DataFrame:
     """One row an image, by image_id: what `image_checks` are about."""
-    parts = [pd.read_parquet(path) for path in sorted(features.glob("*.parquet"))]
+    parts = [pd.read_parquet(path, columns=FACTS) for path in sorted(features.glob("*.parquet"))]
     known = pd.concat(parts).set_index("image_id") if parts else pd.DataFrame(index=pd.Index([]))
     if missing := int((~table["image_id"].isin(known.index)).sum()):
         raise DataError(f"{features}: {missing} of {len(table)} images lack features; run `inspect`")
@@ -70,11 +68,9 @@ def _image_facts(table: pd.DataFrame, features: Path) -> pd.DataFrame:
 
 
 def _contradicted(table: pd.DataFrame) -> set[str]:
-    """Both images of every pair that is the same picture with opposite labels."""
-    label = table.set_index("image_id")["label"]
-    pairs = table[table["near_duplicate_bits"] <= SAME_PICTURE_BITS]
-    ends = [(one, other) for one, other in zip(pairs["image_id"], pairs["near_duplicate_of"], strict=True)]
-    return {end for pair in ends if {label[pair[0]], label[pair[1]]} >= {0.0, 1.0} for end in pair}
+    """Every image of a picture that was filed under opposite labels, unlabelled ones with it."""
+    said = table[table["label"].notna()].groupby("picture_id")["label"].nunique()
+    return set(table.loc[table["picture_id"].isin(said[said > 1].index), "image_id"])
 
 
 def _set_facts(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
