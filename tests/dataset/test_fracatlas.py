@@ -80,7 +80,7 @@ def test_real_images_find_their_roles(some, home):
     inspect(studies=home.studies, features=paths["features"])
     curate(studies=home.studies, labels=home.labels, cases=paths["cases"], params=Curate(min_readers=2))
     shares = Shares(train=55, tune=12, calibrate=13, test=20)
-    split(**paths, params=Split(salt="osteoflow", shares=shares, near_duplicate_bits=4))
+    split(**paths, params=Split(salt="osteoflow", shares=shares, near_duplicate_bits=12, near_duplicate_likeness=0.97))
     table = pd.read_parquet(paths["splits"])
 
     assert set(table["role"]) <= {"train", "tune", "calibrate", "test", "excluded"}

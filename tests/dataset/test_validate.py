@@ -37,7 +37,7 @@ class Tables:
                 "body_region": "hand", "sex": ["F", None] * 20, "age_years": [30.0, np.nan] * 20, "hardware": None,
                 "rows": 300, "columns": 200, "label": [1.0 if k % 3 == 0 else 0.0 for k in range(n)],
                 "role": [ROLES[k % 4] for k in range(n)], "group_id": [f"p{k}" for k in range(n)],
-                "near_duplicate_of": None, "near_duplicate_bits": np.nan,
+                "near_duplicate_of": None, "likeness": np.nan, "picture_id": ids,
             }
         )  # fmt: skip
         self.features = pd.DataFrame(
@@ -111,12 +111,16 @@ def test_an_image_keeps_all_its_reasons_and_its_role(tables):
     assert (row["reasons"], row["role"]) == ("max_saturation;polarity_ok", "tune")
 
 
-@pytest.mark.parametrize(("bits", "refused"), [(0.0, 2), (2.0, 2), (4.0, 0)])
-def test_one_picture_with_opposite_labels_is_not_learned_from(tables, bits, refused):
-    """Only when the pictures are the same; two people in one pose may well differ."""
-    tables.splits.loc[4, ["near_duplicate_of", "near_duplicate_bits", "group_id"]] = ["image-00", bits, "p0"]
+def test_one_picture_with_opposite_labels_is_not_learned_from(tables):
+    """The whole group goes, its unlabelled member too; a group that agrees stays."""
+    tables.splits.loc[[4, 6, 8], "picture_id"] = "image-00"  # 0 and 6 show a fracture, 4 and 8 do not
+    tables.splits.loc[8, "label"] = np.nan
+    tables.splits.loc[[5, 7], "picture_id"] = "image-05"  # neither shows one
 
-    assert (~tables.run()["accepted"]).sum() == refused
+    accepted = tables.run()
+
+    assert list(accepted.loc[~accepted["accepted"], "image_id"]) == ["image-00", "image-04", "image-06", "image-08"]
+    assert set(accepted.loc[~accepted["accepted"], "reasons"]) == {"label_conflict"}
 
 
 @pytest.mark.parametrize(
@@ -165,7 +169,7 @@ def test_a_leak_between_roles_stops(tables):
 
 
 def test_look_alikes_in_two_roles_stop(tables):
-    tables.splits.loc[1, ["near_duplicate_of", "near_duplicate_bits"]] = ["image-00", 4.0]
+    tables.splits.loc[1, "near_duplicate_of"] = "image-00"
 
     with pytest.raises(ExpectationsFailed, match=r"splits.near_duplicate_overlap expected at most 0, found 1"):
         tables.run()
