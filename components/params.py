@@ -28,6 +28,7 @@ class Paths(Section):
     features: Path
     cases: Path
     splits: Path
+    merges: Path
     accepted: Path
     validation: Path
     prepared: Path

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+import yaml
+
 from components import errors
 from components.errors import ConfigError, DataError, OsteoflowError, Unavailable
 
@@ -108,6 +110,22 @@ class Workspace:
             self._git("add", "--", *pointers)
             self._commit(message, pointers)
             return self.head()
+
+    def commit_file(self, path: Path, message: str) -> str | None:
+        """Commit one file that git itself keeps; return the commit, or None when it had not changed."""
+        with self.writing():
+            if not self._git("status", "--porcelain", "--", str(path)).strip():
+                return None
+            self._git("add", "--", str(path))
+            self._commit(message, [str(path)])
+            return self.head()
+
+    def pointed(self, folder: Path) -> int:
+        """How many files the DVC pointer of `folder` names; 0 without one."""
+        pointer = (self.root / folder).with_name(f"{folder.name}.dvc")
+        if not pointer.is_file():
+            return 0
+        return int(yaml.safe_load(pointer.read_text(encoding="utf-8"))["outs"][0].get("nfiles", 0))
 
     def build(self, rev: str) -> Workspace:
         """A clean clone of `rev` under the state folder: new, or the one a killed run left behind."""

@@ -50,6 +50,7 @@ def built(tmp_path_factory) -> Path:
     for name in ("data", "models", "reports"):  # where outputs go; what is kept out of git stays behind
         shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("[!.]*"))
     shutil.copy(REPOSITORY / "dvc.yaml", root)
+    shutil.copy(REPOSITORY / "data/merges.csv", root / "data")
     params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     for section, values in SMALL.items():
         for key, value in values.items():

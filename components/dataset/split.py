@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from components.dataset.merges import read_merges
 from components.dataset.neighbours import neighbours
 from components.dataset.places import EXCLUDED, deal
 from components.dataset.store import atomic_path, shards
@@ -19,24 +20,25 @@ from components.params import Split
 from components.radiograph.likeness import SIDE, likeness
 
 
-def split(*, cases: Path, features: Path, splits: Path, params: Split) -> None:
+def split(*, cases: Path, features: Path, merges: Path, splits: Path, params: Split) -> None:
     """Write `splits`: the rows of `cases`, in order, plus role, group_id, picture_id, near_duplicate_of, likeness.
 
-    role: train, tune, calibrate, test; or excluded: a near-duplicate of an image in another role, or a test image
-    whose truth was given by somebody who had seen the AI's answer. group_id: patients and near-duplicates that
-    belong together; no group has two roles. picture_id: the earliest image_id of the images that are one picture,
-    whatever their roles. near_duplicate_of, likeness: the earlier image most like this one, and how much (to 1).
+    role: train, tune, calibrate, test; or excluded: a near-duplicate of an image in another role, of a patient who
+    turned out to be somebody in another role, or a test image whose truth was given by somebody who had seen the AI's
+    answer. group_id: patients and near-duplicates that belong together; no group has two roles. picture_id: the
+    earliest image_id of the images that are one picture, whatever their roles. near_duplicate_of, likeness: the
+    earlier image most like this one, and how much (to 1).
 
     Raises:
         MissingPatient: rows without patient_id.
-        DataError: rows without features.
+        DataError: rows without features, or a damaged log of merges.
         PatientLeak: a patient or a near-duplicate in two roles (a defect of this step).
     """
     table = pd.read_parquet(cases)
     if orphans := int(table["patient_id"].isna().sum()):
         raise MissingPatient(f"{cases}: {orphans} of {len(table)} images lack patient_id; fix `intake`")
     pairs, alike = near_duplicates(table["image_id"], features, params)
-    table["role"], table["group_id"] = deal(table["patient_id"].tolist(), pairs, params)
+    table["role"], table["group_id"] = deal(table["patient_id"].tolist(), pairs, params, read_merges(merges))
     ids = table["image_id"].to_numpy(dtype=object)
     table["picture_id"] = ids[_pictures(len(table), pairs)]
     table["near_duplicate_of"], table["likeness"] = _closest(ids, pairs, alike)

@@ -161,6 +161,11 @@ def identity_of(dataset: Dataset) -> str:
     """Who the image is of, as the sender says it: PatientID within its issuer; empty when not stated."""
     patient = str(dataset.get("PatientID", "") or "").strip()
     issuer = str(dataset.get("IssuerOfPatientID", "") or "").strip()
+    return identity(patient, issuer)
+
+
+def identity(patient: str, issuer: str) -> str:
+    """The one text a person's pseudonym is made of: an id means something within its issuer only."""
     return f"{issuer}\0{patient}" if patient else ""
 
 

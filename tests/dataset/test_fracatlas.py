@@ -76,7 +76,8 @@ def test_a_real_turned_image_stands_upright_with_its_box(some, home):
 @pytest.mark.real_data
 def test_real_images_find_their_roles(some, home):
     home.take_in(some)
-    paths = {name: home.folder / name for name in ("features", "cases", "splits")}
+    paths = {name: home.folder / name for name in ("features", "cases", "merges", "splits")}
+    paths["merges"].write_text("after_images,patient_id,same_as\n")
     inspect(studies=home.studies, features=paths["features"])
     curate(studies=home.studies, labels=home.labels, cases=paths["cases"], params=Curate(min_readers=2))
     shares = Shares(train=55, tune=12, calibrate=13, test=20)

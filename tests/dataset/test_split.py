@@ -44,7 +44,13 @@ def files(folder: Path, cases: pd.DataFrame, codes: list[int], pictures: list[in
     )
     features[:2].to_parquet(folder / "features" / "a.parquet")
     features[2:].to_parquet(folder / "features" / "b.parquet")
-    return {"cases": folder / "cases.parquet", "features": folder / "features", "splits": folder / "splits.parquet"}
+    (folder / "merges.csv").write_text("after_images,patient_id,same_as\n")
+    return {
+        "cases": folder / "cases.parquet",
+        "features": folder / "features",
+        "merges": folder / "merges.csv",
+        "splits": folder / "splits.parquet",
+    }
 
 
 def cases(patients: list[str | None]) -> pd.DataFrame:
@@ -138,3 +144,17 @@ def test_a_leak_is_found_on_the_rows_themselves(patients, groups, pairs, said):
 
     with pytest.raises(PatientLeak, match=said):
         check(table, pairs)
+
+
+def test_a_recorded_merge_reaches_the_rows(tmp_path):
+    """`train` turns out to be `test`: who came first stays, the other's images go."""
+    names = [f"{n:020x}" for n in range(99)]
+    tested, trained = (next(n for n in names if bucket(n, "osteoflow", SHARES) == role) for role in ("test", "train"))
+    paths = files(tmp_path, cases([tested, trained, "c"]), [0, 2**40 - 1, 2**20 - 1], [1, 2, 3])
+    paths["merges"].write_text(f"after_images,patient_id,same_as\n3,{trained},{tested}\n")
+
+    split(**paths, params=PARAMS)
+    rows = pd.read_parquet(paths["splits"])
+
+    assert list(rows["role"]) == ["test", EXCLUDED, "train"]
+    assert list(rows["group_id"]) == [tested, tested, "c"]

@@ -1,0 +1,86 @@
+"""Two patient ids of a site turned out to be one person: pseudonyms at the door, one row in git, nobody moved.
+
+No Prefect flow: its server would keep the arguments, and original ids are kept nowhere.
+"""
+
+from __future__ import annotations
+
+import csv
+
+from pydantic import BaseModel
+
+from components.dataset.items import require
+from components.dataset.merges import record_merges
+from components.dataset.store import catalog, shards
+from components.errors import DataError
+from components.radiograph.deidentify import identity
+from components.settings import Settings
+from flows import clients
+
+COLUMNS = ("patient_id", "same_as")
+
+
+class Merged(BaseModel):
+    """What was recorded.
+
+    Attributes:
+        recorded: merges that were new.
+        known: merges that the log said already.
+        unseen: ids of these that no image of the archive has; a wrong issuer, or patients still to come.
+        commit: of the log; None when nothing was new.
+    """
+
+    recorded: int
+    known: int
+    unseen: int
+    commit: str | None
+
+    def text(self) -> str:
+        lines = [f"{self.recorded} merge(s) recorded, {self.known} known already."]
+        if self.unseen:
+            lines.append(f"{self.unseen} of the ids have no image here: check the id and its issuer, if they should.")
+        if self.commit:
+            lines.append(f"Committed as {self.commit[:12]}; the next build excludes what stands in another role.")
+        return "\n".join(lines)
+
+
+def read_pairs(text: str, *, issuer: str = "") -> list[tuple[str, str]]:
+    """Identities, two a row, of a CSV with patient_id, same_as, and issuer where it is stated.
+
+    Raises:
+        DataError: a column is missing or an id is empty; a row is named by its number alone.
+    """
+    table = csv.DictReader(text.splitlines())
+    require(table.fieldnames, COLUMNS, "merges")
+    pairs = []
+    for number, row in enumerate(table, start=2):
+        ids = [(row[name] or "").strip() for name in COLUMNS]
+        if not all(ids):
+            raise DataError(f"merges row {number}: an id is empty; nothing was recorded")
+        site = (row.get("issuer") or issuer).strip()
+        pairs.append((identity(ids[0], site), identity(ids[1], site)))
+    return pairs
+
+
+def merge_patients(settings: Settings, pairs: list[tuple[str, str]]) -> Merged:
+    """Record pairs of identities in the log and commit it.
+
+    Raises:
+        DataError: the archive's shards are not all here, so that nobody knows how many images had arrived.
+    """
+    home, paths = clients.workspace(settings), clients.params(settings).paths
+    pseudonyms = clients.pseudonyms(settings)
+    named = [tuple(pseudonyms.of("patient", who) for who in pair) for pair in pairs]
+    studies = home.root / paths.studies
+    with home.writing():
+        wanted = home.pointed(paths.studies)
+        if wanted != len(shards(studies)):
+            raise DataError(
+                f"{paths.studies}: {len(shards(studies))} of {wanted} shards are here; run `dvc pull` first"
+            )
+        patients = catalog(studies)["patient_id"]
+        recorded = record_merges(home.root / paths.merges, [(one, two) for one, two in named], after=len(patients))
+    unseen = len({name for pair in named for name in pair} - set(patients))
+    message = f"Record that {recorded} pair(s) of patient pseudonyms are one person\n\nafter {len(patients)} images"
+    commit = home.commit_file(paths.merges, message) if recorded else None
+    return Merged(recorded=recorded, known=len(pairs) - recorded, unseen=unseen, commit=commit)
