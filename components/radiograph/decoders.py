@@ -153,9 +153,9 @@ def _in_use(values: np.ndarray, dataset: Dataset, syntax: UID) -> np.ndarray:
     size = values.dtype.itemsize * 8
     if not 1 <= bits <= 16 or values.dtype.kind not in "iu" or values.ndim != 2:
         raise UnreadableImage("its pixels are not one grayscale frame of 1 to 16 bits", reason="undecodable")
-    if syntax in LOSSY:
-        low = -(2 ** (bits - 1)) if values.dtype.kind == "i" else 0
-        return np.clip(values, max(low, np.iinfo(values.dtype).min), min(low + 2**bits - 1, np.iinfo(values.dtype).max))
+    if syntax in LOSSY and (values.dtype.kind == "u" or syntax in JPEG_2000):  # other codecs know no sign: words
+        low, ends = (-(2 ** (bits - 1)) if values.dtype.kind == "i" else 0), np.iinfo(values.dtype)
+        return np.clip(values, max(low, ends.min), min(low + 2**bits - 1, ends.max))
     # A codestream holds samples, not words: only native and RLE data have a high bit of their own.
     top = size - 1 - high if not syntax.is_encapsulated or syntax == RLELossless else size - bits
     if top < 0 or high + 1 < bits:
