@@ -42,13 +42,14 @@ class Watch:
     """Looks at each image once, while its pixels are in memory: where the heat map points, and the gallery."""
 
     boxes: list[tuple[Box, ...]]
+    windows: list[tuple[float, float] | None]
     gallery: Gallery
     hits: dict[int, bool] = field(default_factory=dict)
 
     def __call__(self, row: int, pixels: np.ndarray, prediction: Prediction) -> None:
         if self.boxes[row]:
             self.hits[row] = pointing_game(prediction.heat_map, self.boxes[row])
-        self.gallery.offer(row, pixels, prediction, self.boxes[row])
+        self.gallery.offer(row, pixels, prediction, self.boxes[row], self.windows[row])
 
 
 def evaluate(*, accepted: Path, studies: Path, bundle: Path, evaluation: Path, params: Evaluate) -> None:
@@ -61,7 +62,9 @@ def evaluate(*, accepted: Path, studies: Path, bundle: Path, evaluation: Path, p
     """
     sealed, model = Sealed.read(accepted), Bundle.open(bundle)
     labels, patients, thresholds = sealed.labels, sealed.patients, model.manifest.thresholds
-    watch = Watch([boxes_of(text) for text in sealed.table["boxes"]], Gallery(labels))
+    looks = sealed.table[["window_center", "window_width"]].to_numpy(float)
+    windows = [(float(center), float(width)) if width > 0 else None for center, width in looks]
+    watch = Watch([boxes_of(text) for text in sealed.table["boxes"]], windows, Gallery(labels))
     probabilities = sealed.predict(model, studies, watch)
     calls = [model.call(float(p)) for p in probabilities]
     auroc, auprc = measure.ranking(labels, probabilities, patients, params)

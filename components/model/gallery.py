@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from components.radiograph.labels import Box
+from components.radiograph.pixels import black_and_white
 from components.serving.bundle import Prediction
 
 KEPT = 8
@@ -36,18 +37,26 @@ class Gallery:
         self._kept = kept
         self._heaps: dict[bool, list[tuple[float, int, Picture]]] = {True: [], False: []}
 
-    def offer(self, row: int, pixels: np.ndarray, prediction: Prediction, boxes: Sequence[Box]) -> None:
+    def offer(
+        self,
+        row: int,
+        pixels: np.ndarray,
+        prediction: Prediction,
+        boxes: Sequence[Box],
+        window: tuple[float, float] | None = None,
+    ) -> None:
         """Keep a picture of this image if it is among the worst of its class so far.
 
         Args:
             pixels: (rows, columns) uint8 or uint16.
+            window: (center, width) that the sender meant it to be seen with.
         """
         fracture = bool(self._labels[row] == 1)
         badness = -prediction.probability if fracture else prediction.probability
         heap = self._heaps[fracture]
         if len(heap) == self._kept and (badness, -row) <= heap[0][:2]:
             return
-        jpeg = draw(pixels, prediction.heat_map, boxes)
+        jpeg = draw(pixels, prediction.heat_map, boxes, window)
         item = (badness, -row, Picture(row, prediction.probability, jpeg))
         (heapq.heappush if len(heap) < self._kept else heapq.heapreplace)(heap, item)
 
@@ -63,19 +72,22 @@ class Gallery:
         return [picture for _, _, picture in sorted(self._heaps[fracture], key=lambda item: item[:2], reverse=True)]
 
 
-def draw(pixels: np.ndarray, heat_map: np.ndarray, boxes: Sequence[Box]) -> bytes:
+def draw(
+    pixels: np.ndarray, heat_map: np.ndarray, boxes: Sequence[Box], window: tuple[float, float] | None = None
+) -> bytes:
     """A JPEG of at most 360 pixels a side.
 
     Args:
         pixels: (rows, columns) uint8 or uint16, MONOCHROME2.
         heat_map: (rows, columns) in 0..1.
+        window: (center, width) that the sender meant it to be seen with.
     """
     rows, columns = pixels.shape
     scale = SIDE / max(rows, columns)
     size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
     shrink = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    low, high = np.percentile(pixels, (0.5, 99.5))
-    grey = (cv2.resize(pixels.astype(np.float32), size, interpolation=shrink) - low) * (255 / max(high - low, 1))
+    low, high = black_and_white(pixels, window)
+    grey = (cv2.resize(pixels.astype(np.float32), size, interpolation=shrink) - low) * (255 / (high - low))
     heat = cv2.resize(heat_map.astype(np.float32), size, interpolation=shrink)
     weight = (np.clip((heat - FAINTEST) / (1 - FAINTEST), 0, 1) * STRONGEST)[..., None]
     mixed = np.ascontiguousarray((np.clip(grey, 0, 255)[..., None] * (1 - weight) + HEAT * weight).astype(np.uint8))

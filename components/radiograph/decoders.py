@@ -34,16 +34,23 @@ from pydicom.uid import (
 )
 
 from components.errors import UnreadableImage
-from components.radiograph.jpeg import ends_early
+from components.radiograph.jpeg import END, ends_early
 
 OURS = "imagecodecs"
 JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1)
 JPEG_LS = (JPEGLSLossless, JPEGLSNearLossless)
 JPEG_2000 = (JPEG2000Lossless, JPEG2000, HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K)
 LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, HTJ2K)
+
+
+def jpeg_ls(frame: bytes) -> np.ndarray:
+    """Decode JPEG-LS; without an end marker CharLS counts zero bits behind the data for seconds, so it gets one."""
+    return np.asarray(imagecodecs.jpegls_decode(frame if frame.rstrip(b"\0").endswith(END) else frame + END))
+
+
 CODECS: dict[str, Callable[[bytes], np.ndarray]] = {
     **dict.fromkeys(JPEG, imagecodecs.jpeg8_decode),
-    **dict.fromkeys(JPEG_LS, imagecodecs.jpegls_decode),
+    **dict.fromkeys(JPEG_LS, jpeg_ls),
 }
 CHOSEN = {
     **dict.fromkeys(CODECS, OURS),

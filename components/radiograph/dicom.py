@@ -108,6 +108,7 @@ def _parse(data: bytes, max_megapixels: int = 100) -> Dataset:
         dataset = _dataset(data, max_megapixels)
         # Values convert when first read: have every one read here, where a bad one is caught.
         syntax = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
+        known = bool(syntax) and UID(syntax).is_transfer_syntax
         sop_class = str(dataset.get("SOPClassUID", "") or "")
     except UnreadableImage:
         raise
@@ -117,7 +118,7 @@ def _parse(data: bytes, max_megapixels: int = 100) -> Dataset:
         raise UnreadableImage(f"not a readable DICOM object ({type(error).__name__})", reason="not_dicom") from None
     if not dataset or not (data[128:132] == b"DICM" or sop_class):
         raise UnreadableImage("not a DICOM object", reason="not_dicom")
-    if not syntax or not UID(syntax).is_transfer_syntax:
+    if not known:
         raise UnreadableImage(
             "no transfer syntax: its pixels can only be guessed at; re-export it", reason="no_transfer_syntax"
         )

@@ -68,6 +68,12 @@ class Radiograph:
     pixels: np.ndarray
 
     @property
+    def window(self) -> tuple[float, float] | None:
+        """(center, width) of the sender's linear window in units of `pixels`; None where none is stated."""
+        center, width = self.meta.window_center, self.meta.window_width
+        return None if center is None or width is None else (center, width)
+
+    @property
     def sha256(self) -> str:
         """Identity of the picture itself: hex SHA-256 over shape, type and pixels."""
         head = f"{self.pixels.shape}{self.pixels.dtype.str}".encode()

@@ -38,6 +38,24 @@ def decode(data: bytes) -> np.ndarray:
     return np.asarray(pixels)
 
 
+def black_and_white(pixels: np.ndarray, window: tuple[float, float] | None = None) -> tuple[float, float]:
+    """The values shown as black and as white: the sender's window, or the central 99% of the picture.
+
+    Args:
+        pixels: (rows, columns) uint8 or uint16, MONOCHROME2.
+        window: (center, width) in units of `pixels`; one that shows nothing but one gray is set aside.
+
+    Returns:
+        (low, high), high at least one above low.
+    """
+    if window:
+        low, high = window[0] - window[1] / 2, window[0] + window[1] / 2
+        if low < pixels.max() and high > pixels.min():
+            return low, max(high, low + 1.0)
+    low, high = map(float, np.percentile(pixels, (0.5, 99.5)))
+    return low, max(high, low + 1.0)
+
+
 @dataclass(frozen=True)
 class Transform:
     """From an image to the square the model sees. Its fields travel in the bundle; `golden` proves the code.

@@ -5,24 +5,26 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from components.radiograph.pixels import black_and_white
+
 LONGEST_SIDE = 2048
 WARM = np.array([255, 140, 0], dtype=np.float32)  # one hue: its strength is the message, and it never hides bone
 FAINTEST = 0.25
 STRONGEST = 0.55
 
 
-def display(pixels: np.ndarray) -> np.ndarray:
+def display(pixels: np.ndarray, window: tuple[float, float] | None = None) -> np.ndarray:
     """Window a radiograph for a screen.
 
     Args:
         pixels: (rows, columns) uint8 or uint16, MONOCHROME2.
+        window: (center, width) that the sender meant it to be seen with; see `Radiograph.window`.
 
     Returns:
-        (rows, columns) uint8, the central 99% of intensities; shrunk to at most 2048 pixels a side.
+        (rows, columns) uint8, in that window, else the central 99% of intensities; at most 2048 pixels a side.
     """
-    low, high = np.percentile(pixels, (0.5, 99.5))
-    span = max(float(high - low), 1.0)
-    grey = np.clip((pixels.astype(np.float32) - low) / span * 255, 0, 255).astype(np.uint8)
+    low, high = black_and_white(pixels, window)
+    grey = np.clip((pixels.astype(np.float32) - low) / (high - low) * 255, 0, 255).astype(np.uint8)
     return _fit(grey)
 
 

@@ -23,6 +23,7 @@ from components.dataset.store import atomic_path
 from components.errors import UnreadableImage
 from components.radiograph import dicom
 from components.radiograph.deidentify import Pseudonyms
+from components.radiograph.image import Radiograph
 from components.serving import overlay
 from components.serving.bundle import Manifest, Prediction
 
@@ -74,7 +75,7 @@ def write_results(
     identity = {name: original.get(name) for name in (*STUDY, *PATIENT) if name in original}
     # A library that dislikes a name would print it: results are built without, and `_belong` puts the names in.
     original.PatientName = original.ReferringPhysicianName = None
-    pixels = dicom.read(source, Pseudonyms(bytes(32))).pixels  # seen as the model saw it; the pseudonyms are not used
+    image = dicom.read(source, Pseudonyms(bytes(32)))  # seen as the model saw it; the pseudonyms are not used
     at = _local(time or datetime.now(UTC), original)
     bundle_hash = hashlib.sha256(manifest.encode()).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
@@ -82,7 +83,7 @@ def write_results(
     for kind, make in (("report", _report), ("overlay", _overlay)):
         path = folder / f"{_uid(original, bundle_hash, kind)}.dcm"
         if not path.exists():
-            made = make(original, pixels, prediction, manifest, bundle_hash, at)
+            made = make(original, image, prediction, manifest, bundle_hash, at)
             _belong(made, identity, at)
             with atomic_path(path) as part:
                 made.save_as(part, enforce_file_format=True)
@@ -126,7 +127,7 @@ def _uid(original: Any, bundle_hash: str, kind: str) -> str:
 
 
 def _report(
-    original: Any, _pixels: np.ndarray, said: Prediction, manifest: Manifest, bundle_hash: str, at: datetime
+    original: Any, _image: Radiograph, said: Prediction, manifest: Manifest, bundle_hash: str, at: datetime
 ) -> Any:
     from highdicom import sr
     from pydicom.sr.codedict import codes
@@ -198,12 +199,12 @@ def _report(
 
 
 def _overlay(
-    original: Any, pixels: np.ndarray, said: Prediction, _manifest: Manifest, bundle_hash: str, at: datetime
+    original: Any, image: Radiograph, said: Prediction, _manifest: Manifest, bundle_hash: str, at: datetime
 ) -> Any:
     from highdicom.sc import SCImage
     from pydicom.dataset import Dataset
 
-    grey = overlay.display(pixels)
+    grey = overlay.display(image.pixels, image.window)
     made = SCImage(
         pixel_array=_marked(overlay.paint(grey, said.heat_map), said),
         photometric_interpretation="RGB",

@@ -107,7 +107,7 @@ class Service:
             quality={name: _plain(value) for name, value in quality.measure(image).items()},
             embedding=tuple(float(x) for x in said.embedding),
         )
-        grey = overlay.display(image.pixels)
+        grey = overlay.display(image.pixels, image.window)
         self._keep(self.picture(prediction), overlay.png(grey))
         self._keep(self.picture(prediction, overlay=True), overlay.png(overlay.paint(grey, said.heat_map)))
         return self.log.add_prediction(prediction)
