@@ -5,17 +5,15 @@ Libraries are imported inside the commands: `osteoflow --help` answers at once.
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from components.errors import OsteoflowError
-
-if TYPE_CHECKING:
-    from components.settings import Settings
+from flows.data_cli import data_app
+from flows.terminal import Json, say, settings_of
 
 app = typer.Typer(
     name="osteoflow",
@@ -25,7 +23,6 @@ app = typer.Typer(
     add_completion=False,
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 As = Annotated[str | None, typer.Option("--as", help="Who acts, as written into the ledger; default: the login name.")]
 
 
@@ -36,24 +33,6 @@ def main() -> None:
     except OsteoflowError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(1)
-
-
-def _settings(user: str | None = None) -> Settings:
-    """The environment of this command: silent dependencies, the running stack's Prefect server when there is one."""
-    from components.settings import load_settings
-    from flows.environment import prepare
-    from flows.stack import join
-
-    settings = load_settings()
-    if user:
-        settings = settings.model_copy(update={"user": user})
-    prepare(settings, log_level="CRITICAL")
-    join(settings)
-    return settings
-
-
-def _say(text: str, body: dict[str, Any], as_json: bool) -> None:
-    print(json.dumps(body, indent=2, sort_keys=True, default=str) if as_json else text)
 
 
 @app.command()
@@ -100,14 +79,14 @@ def intake(
 
     What is here already is not fetched or stored again; repeat the command after any failure.
     """
-    _settings()
+    settings_of()
     from flows.intake import intake as run
     from flows.progress import shown
 
     place = source if "://" in source else str(Path(source).resolve())
     with shown("intake", quiet=as_json):
         arrival = run(source=place, labels_file=str(labels.resolve()) if labels else None)
-    _say(arrival.text(), arrival.model_dump(), as_json)
+    say(arrival.text(), arrival.model_dump(), as_json)
 
 
 @app.command()
@@ -117,26 +96,26 @@ def retrain(
     as_json: Json = False,
 ) -> None:
     """Build a revision, register it as challenger, judge it. Never promotes."""
-    _settings(proposer)
+    settings_of(proposer)
     from flows.progress import shown
     from flows.retrain import retrain as run
 
     with shown("retrain", quiet=as_json):
         judgement = run(rev=rev)
-    _say(judgement.text(), judgement.model_dump(), as_json)
+    say(judgement.text(), judgement.model_dump(), as_json)
 
 
 @app.command()
 def models(as_json: Json = False) -> None:
     """List the model versions: verdict, alias, figures, and the commit each was made from."""
-    settings = _settings()
+    settings = settings_of()
     from flows import clients
     from flows.tables import version_table
 
     name = clients.params(settings).gate.model
     versions = clients.registry(settings).versions(name)
     body = {"model": name, "versions": [version.model_dump() for version in versions]}
-    _say(version_table(name, versions), body, as_json)
+    say(version_table(name, versions), body, as_json)
 
 
 @app.command()
@@ -147,7 +126,7 @@ def approve(
     as_json: Json = False,
 ) -> None:
     """Approve a version that passed its gate, sign it, and roll it out."""
-    settings = _settings(approver)
+    settings = settings_of(approver)
     from components.promotion.approve import approve as sign
     from flows import clients
     from flows.promote import promote
@@ -163,7 +142,7 @@ def approve(
     )
     rolled_out = promote()
     text = f"Version {version} approved by {settings.user} (ledger entry {entry.seq}, signed) and rolled out."
-    _say(text, {"version": version, "approver": settings.user, "entry": entry.seq, "rolled_out": rolled_out}, as_json)
+    say(text, {"version": version, "approver": settings.user, "entry": entry.seq, "rolled_out": rolled_out}, as_json)
 
 
 @app.command()
@@ -174,7 +153,7 @@ def rollback(
     as_json: Json = False,
 ) -> None:
     """Return to an earlier champion now."""
-    settings = _settings(user)
+    settings = settings_of(user)
     from components.promotion.approve import rollback as back
     from flows import clients
 
@@ -188,7 +167,7 @@ def rollback(
         key=clients.signing_key(settings, settings.user),
     )
     version = entry.body["version"]
-    _say(
+    say(
         f"Version {version} is champion again (ledger entry {entry.seq}, signed by {settings.user}).",
         {"version": version, "entry": entry.seq},
         as_json,
@@ -202,11 +181,11 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Score DICOM files with the champion, exactly as the service does; nothing is logged as production."""
-    settings = _settings()
+    settings = settings_of()
     from flows.predict import predict_files
 
     results = predict_files(settings, files, out)
-    _say("\n".join(result.text() for result in results), {"results": [r.model_dump() for r in results]}, as_json)
+    say("\n".join(result.text() for result in results), {"results": [r.model_dump() for r in results]}, as_json)
     if all(result.refused for result in results):
         raise typer.Exit(1)
 
@@ -214,27 +193,27 @@ def predict(
 @app.command()
 def monitor(as_json: Json = False) -> None:
     """Compare recent production predictions with what the champion was made on; alert when they part."""
-    _settings()
+    settings_of()
     from flows.monitor import monitor as run
 
     watch = run()
-    _say(watch.text(), watch.model_dump(), as_json)
+    say(watch.text(), watch.model_dump(), as_json)
 
 
 @app.command()
 def feedback(as_json: Json = False) -> None:
     """Adjudicate clinician corrections and commit the settled labels."""
-    _settings()
+    settings_of()
     from flows.feedback import feedback as run
 
     learned = run()
-    _say(learned.text(), learned.model_dump(), as_json)
+    say(learned.text(), learned.model_dump(), as_json)
 
 
 @app.command()
 def audit(as_json: Json = False) -> None:
     """Verify the decision ledger from its first entry, and list what was decided."""
-    settings = _settings()
+    settings = settings_of()
     from flows import clients
     from flows.tables import ledger_table
 
@@ -242,8 +221,10 @@ def audit(as_json: Json = False) -> None:
     count = ledger.verify()
     entries = ledger.entries()
     body = {"verified": count, "entries": [entry.model_dump() for entry in entries]}
-    _say(ledger_table(count, entries), body, as_json)
+    say(ledger_table(count, entries), body, as_json)
 
+
+app.add_typer(data_app, name="data")
 
 trace_app = typer.Typer(
     help="Follow a prediction to its training images, or an image to the models that learned from it.",
@@ -258,11 +239,11 @@ def trace_prediction(
     as_json: Json = False,
 ) -> None:
     """Prediction -> bundle, version, approval, commits, training images and who labelled them."""
-    settings = _settings()
+    settings = settings_of()
     from flows.trace import prediction
 
     found = prediction(settings, identity)
-    _say(found.text(), found.model_dump(), as_json)
+    say(found.text(), found.model_dump(), as_json)
 
 
 @trace_app.command("image")
@@ -271,21 +252,21 @@ def trace_image(
     as_json: Json = False,
 ) -> None:
     """Image -> label events, predictions, and the model versions that learned from it."""
-    settings = _settings()
+    settings = settings_of()
     from flows.trace import image
 
     found = image(settings, identity)
-    _say(found.text(), found.model_dump(), as_json)
+    say(found.text(), found.model_dump(), as_json)
 
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Check this workspace and its services, and say what to do about what is wrong."""
-    settings = _settings()
+    settings = settings_of()
     from flows.doctor import examine
 
     report = examine(settings)
-    _say(report.text(), report.model_dump(), as_json)
+    say(report.text(), report.model_dump(), as_json)
     if not report.healthy:
         raise typer.Exit(1)
 
