@@ -70,7 +70,7 @@ class Workspace:
             "['remote \"storage\"']",
             f"    url = {self.remote}",
         ]
-        if self.endpoint:
+        if self.endpoint and self.remote.startswith("s3:"):  # a folder takes no endpoint, and DVC says so by failing
             local.append(f"    endpointurl = {self.endpoint}")
         # config.local is git-ignored: where the bytes live belongs to the machine, not to the history.
         (self.root / ".dvc" / "config.local").write_text("\n".join(local) + "\n", encoding="utf-8")

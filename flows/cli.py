@@ -59,7 +59,9 @@ def up(
 
 @app.command()
 def intake(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A path or a URL, as listed above.")],
+    source: Annotated[
+        str | None, typer.Argument(metavar="[SOURCE]", help="A path or a URL, as listed above; default: the inbox.")
+    ] = None,
     labels: Annotated[
         Path | None,
         typer.Option(help="For DICOMweb: a labels.csv (sop_instance_uid, label, boxes).", exists=True, dir_okay=False),
@@ -68,7 +70,7 @@ def intake(
 ) -> None:
     """Take radiographs in: de-identify, refuse what cannot be used, version with DVC, commit the pointers.
 
-    SOURCE is one of
+    Without SOURCE, the inbox: what the DICOM node of `osteoflow up` received; it is emptied. Else SOURCE is one of
 
     - a folder or .zip of DICOM files (with an optional labels.csv), or one in the layout of FracAtlas or GRAZPEDWRI-DX
 
@@ -83,7 +85,7 @@ def intake(
     from flows.intake import intake as run
     from flows.progress import shown
 
-    place = source if "://" in source else str(Path(source).resolve())
+    place = str(Path(source).resolve()) if source and "://" not in source else source
     with shown("intake", quiet=as_json):
         arrival = run(source=place, labels_file=str(labels.resolve()) if labels else None)
     say(arrival.text(), arrival.model_dump(), as_json)

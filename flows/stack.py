@@ -1,4 +1,5 @@
-"""`osteoflow up`: MLflow behind its guard, Prefect with the deployments, and the clinic page, as child processes."""
+"""`osteoflow up`: MLflow behind its guard, Prefect with the deployments, the clinic page and the DICOM node, as child
+processes."""
 
 from __future__ import annotations
 
@@ -30,8 +31,9 @@ class Part:
     Attributes:
         name: for people and for the log file.
         command: what starts it.
-        port: where it listens, None for a worker.
-        path: the page that answers once it is ready.
+        host: where it listens.
+        port: None for a worker.
+        path: the page that answers once it is ready; None for what speaks no HTTP.
         env: variables of its own.
         stop: the signal that ends it in good order.
     """
@@ -39,7 +41,8 @@ class Part:
     name: str
     command: list[str]
     port: int | None = None
-    path: str = "/"
+    path: str | None = "/"
+    host: str = "127.0.0.1"
     env: dict[str, str] = field(default_factory=dict)
     stop: signal.Signals = signal.SIGTERM
 
@@ -68,17 +71,21 @@ def parts(settings: Settings) -> list[Part]:
 
     prefect_api = f"http://{settings.host}:{settings.prefect_port}/api"
     mlflow, mlflow_env = server_command(settings)
-    python = sys.executable
+    python, host = sys.executable, settings.host
+    clinic = [python, "-m", "components.serving"]
+    node = Part("dicom", [*clinic, "dicom"], settings.dicom_port, None, settings.dicom_host)
     return [
         Part(
             "prefect",
-            [python, "-m", "prefect", "server", "start", "--host", settings.host, "--port", str(settings.prefect_port)],
+            [python, "-m", "prefect", "server", "start", "--host", host, "--port", str(settings.prefect_port)],
             settings.prefect_port,
             "/api/health",
+            host,
             {"PREFECT_UI_API_URL": prefect_api, "PREFECT_API_URL": prefect_api},
         ),
-        Part("mlflow", mlflow, settings.mlflow_port, "/health", mlflow_env),
-        Part("clinic", [python, "-m", "components.serving"], settings.service_port, "/health"),
+        Part("mlflow", mlflow, settings.mlflow_port, "/health", host, mlflow_env),
+        Part("clinic", clinic, settings.service_port, "/health", host),
+        *([node] if settings.dicom_port else []),
         Part("deployments", [python, "-m", "flows"], env={"PREFECT_API_URL": prefect_api}, stop=signal.SIGINT),
     ]
 
@@ -92,7 +99,7 @@ def serve(settings: Settings) -> None:
     """
     stack = parts(settings)
     for part in stack:
-        if part.port and _answers(settings.host, part.port):
+        if part.port and _answers(part.host, part.port):
             raise ConfigError(f"port {part.port} is taken; set OSTEOFLOW_{_variable(part.name)}_PORT to another")
     logs = settings.state / "logs"
     logs.mkdir(parents=True, exist_ok=True)
@@ -105,7 +112,7 @@ def serve(settings: Settings) -> None:
         for part in servers:
             children[part.name] = _start(part, settings, logs)
         for part in servers:
-            _await(part, settings.host, children[part.name], logs)
+            _await(part, children[part.name], logs)
         for part in stack:  # what has no port of its own talks to those that have
             if part not in servers:
                 children[part.name] = _start(part, settings, logs)
@@ -149,11 +156,13 @@ def _start(part: Part, settings: Settings, logs: Path) -> subprocess.Popen[bytes
         )
 
 
-def _await(part: Part, host: str, child: subprocess.Popen[bytes], logs: Path) -> None:
+def _await(part: Part, child: subprocess.Popen[bytes], logs: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while child.poll() is None and time.monotonic() < deadline:
+        if part.path is None and _answers(part.host, part.port or 0):
+            return
         with contextlib.suppress(httpx.HTTPError):
-            if httpx.get(f"http://{host}:{part.port}{part.path}", timeout=5).status_code < 500:
+            if part.path and httpx.get(f"http://{part.host}:{part.port}{part.path}", timeout=5).status_code < 500:
                 return
         time.sleep(0.3)
     raise Unavailable(f"{part.name} did not start; see {logs / f'{part.name}.log'}")
@@ -190,7 +199,8 @@ def _announce(settings: Settings, stack: list[Part]) -> None:
     table.add_column("address")
     for part in stack:
         if part.port:
-            table.add_row(part.name, f"http://{settings.host}:{part.port}")
+            called = f" (AE title {settings.dicom_ae_title})" if part.path is None else ""
+            table.add_row(part.name, f"{'dicom' if part.path is None else 'http'}://{part.host}:{part.port}{called}")
     console = Console()
     console.print(table)
     console.print(

@@ -1,9 +1,15 @@
-"""The clinic service as a program: `python -m components.serving` reads the environment and serves until stopped."""
+"""What the clinic meets, as programs that read the environment and serve until stopped.
+
+`python -m components.serving` is the clinic service; `python -m components.serving dicom` the DICOM node.
+"""
 
 from __future__ import annotations
 
+import logging
+import signal
 import socket
 import sys
+import threading
 
 from components.errors import OsteoflowError
 from components.params import load
@@ -29,7 +35,8 @@ def configure(settings: Settings) -> ServiceConfig:
     )
 
 
-def main() -> int:
+def clinic() -> int:
+    """Serve predictions and the review pages."""
     import uvicorn
 
     from components.serving.api import create_app
@@ -44,5 +51,38 @@ def main() -> int:
     return 0
 
 
+def dicom_node() -> int:
+    """Take what modalities and PACS send into the inbox, until SIGTERM or SIGINT."""
+    from components.serving.dicom_node import serve
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("pynetdicom").setLevel(logging.ERROR)  # at a lower level it writes what it is sent
+    stopped = threading.Event()
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(sign, lambda *_: stopped.set())
+    try:
+        settings = load_settings()
+        callers = tuple(name.strip() for name in settings.dicom_callers.split(",") if name.strip())
+        node = serve(
+            settings.inbox_folder, settings.dicom_host, settings.dicom_port, settings.dicom_ae_title, callers=callers
+        )
+        with node as port:
+            print(f"DICOM node {settings.dicom_ae_title} on {settings.dicom_host}:{port}", flush=True)
+            stopped.wait()
+    except OsteoflowError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def main(arguments: list[str]) -> int:
+    """Run the program that `arguments` name."""
+    programs = {(): clinic, ("dicom",): dicom_node}
+    if not (program := programs.get(tuple(arguments))):
+        print("usage: python -m components.serving [dicom]", file=sys.stderr)
+        return 2
+    return program()
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -15,9 +16,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from pydicom import dcmread
+from pynetdicom import AE
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.ui import WebDriverWait
+
+from components.radiograph.phantom import DETECTOR_A, draw
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -30,6 +35,7 @@ class Stack:
     clinic: str
     mlflow: str
     prefect: str
+    dicom: int
     passwords: dict[str, str]
 
 
@@ -41,7 +47,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def stack(demo) -> Iterator[Stack]:
-    ports = {name: free_port() for name in ("SERVICE", "MLFLOW", "PREFECT")}
+    ports = {name: free_port() for name in ("SERVICE", "MLFLOW", "PREFECT", "DICOM")}
     environment = demo.environment | {f"OSTEOFLOW_{name}_PORT": str(port) for name, port in ports.items()}
     process = subprocess.Popen(["osteoflow", "up", "--demo"], cwd=demo.clone, env=environment, text=True)
     deadline = time.monotonic() + 240
@@ -54,6 +60,7 @@ def stack(demo) -> Iterator[Stack]:
         clinic=f"http://127.0.0.1:{ports['SERVICE']}",
         mlflow=f"http://127.0.0.1:{ports['MLFLOW']}",
         prefect=f"http://127.0.0.1:{ports['PREFECT']}/api",
+        dicom=ports["DICOM"],
         passwords=json.loads((demo.state / "mlflow-users.json").read_text()),
     )
     process.send_signal(signal.SIGINT)
@@ -84,6 +91,20 @@ def browser() -> Iterator[webdriver.Chrome]:
 
 def test_the_clinic_page_serves_the_second_champion(stack):
     assert httpx.get(f"{stack.clinic}/health").json()["version"] == "2"
+
+
+def test_the_dicom_node_fills_the_inbox(stack, demo):
+    """A modality's C-STORE to the stack lies in the inbox that the scheduled intake empties."""
+    phantom = dcmread(io.BytesIO(draw(1, patient=1, detector=DETECTOR_A, fracture=False).dicom))
+    sender = AE(ae_title="MODALITY")
+    sender.add_requested_context(phantom.SOPClassUID, phantom.file_meta.TransferSyntaxUID)
+    association = sender.associate("127.0.0.1", stack.dicom, ae_title="OSTEOFLOW")
+    status = association.send_c_store(phantom).Status
+    association.release()
+    arrived = list((demo.state / "inbox").glob("*.dcm"))
+
+    assert (status, len(arrived)) == (0x0000, 1)
+    arrived[0].unlink()  # other tests share this archive
 
 
 def test_mlflow_asks_who_you_are(stack):
@@ -157,6 +178,6 @@ def test_stopping_leaves_no_child(stack, demo):
     stack.process.send_signal(signal.SIGINT)
     stack.process.wait(timeout=60)
 
-    assert len(pids) == 4
+    assert len(pids) == 5
     assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
     assert not (demo.state / "stack.json").exists()
