@@ -83,10 +83,10 @@ def object_store(settings: Settings) -> Any:
         retries={"mode": "standard", "max_attempts": 4},
         request_checksum_calculation=settings.s3_checksums,
         response_checksum_validation=settings.s3_checksums,
-        s3={"addressing_style": "path"} if settings.s3_endpoint_url else {},
+        s3={"addressing_style": "path"} if settings.s3_endpoint_url else {},  # a bucket's own host name is AWS's
     )
     try:
-        return boto3.client("s3", endpoint_url=settings.s3_endpoint_url, config=config)
+        return boto3.client("s3", endpoint_url=settings.s3_endpoint_url or None, config=config)
     except Exception as error:  # noqa: BLE001  (boto3 raises many things about one setting)
         raise ConfigError(f"S3: {type(error).__name__}; see OSTEOFLOW_S3_ENDPOINT_URL and the AWS_ variables") from None
 
@@ -104,7 +104,7 @@ def dicomweb(settings: Settings, source: str) -> Any:
     if url.username or url.password:
         raise ConfigError("DICOMweb: no credentials in the URL, where everyone can read them; set OSTEOFLOW_DICOMWEB_*")
     session = requests.Session()
-    if settings.dicomweb_token:
+    if settings.dicomweb_token and settings.dicomweb_token.get_secret_value():
         session.headers["Authorization"] = f"Bearer {settings.dicomweb_token.get_secret_value()}"
     elif settings.dicomweb_user and settings.dicomweb_password:
         session.auth = (settings.dicomweb_user, settings.dicomweb_password.get_secret_value())

@@ -58,7 +58,9 @@ def test_every_setting_of_a_service_is_explained():
 def test_ports_answer_on_loopback_alone():
     ports = [port for service in services().values() for port in service.get("ports", [])]
 
-    assert sorted(ports) == ["127.0.0.1:4200:4200", "127.0.0.1:5000:5000", "127.0.0.1:8080:8080"]
+    assert sorted(ports) == [
+        "127.0.0.1:11112:11112", "127.0.0.1:4200:4200", "127.0.0.1:5000:5000", "127.0.0.1:8080:8080"
+    ]  # fmt: skip
 
 
 def test_compose_asks_for_every_variable_that_the_example_sets():
