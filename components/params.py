@@ -42,6 +42,9 @@ class Intake(Section):
     shard_mb: int = Field(gt=0, le=1024, description="largest image shard, in MB of encoded pixels")
     max_megapixels: int = Field(gt=0, description="larger images are refused before they are decoded")
     weak_block: int = Field(gt=0, description="archives without patient ids: neighbouring image numbers per group")
+    burned_in: Literal["mask", "quarantine"] = Field(
+        description="text in the pixels that is no marker: paint it over, or refuse the image"
+    )
 
 
 class Curate(Section):

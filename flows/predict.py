@@ -7,7 +7,9 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from components.errors import DataError, PromotionRefused
+from components.params import Intake
 from components.radiograph import dicom
+from components.radiograph.burned_in import clean
 from components.radiograph.deidentify import Pseudonyms
 from components.serving.cases import confidence
 from components.serving.champion import Champion, Serving
@@ -55,16 +57,15 @@ def predict_files(settings: Settings, files: list[Path], out: Path | None) -> li
         raise PromotionRefused(serving.sentence)
     pseudonyms = clients.pseudonyms(settings)
     return [
-        _one(number, file.read_bytes(), serving, pseudonyms, params.intake.max_megapixels, out)
-        for number, file in enumerate(files, 1)
+        _one(number, file.read_bytes(), serving, pseudonyms, params.intake, out) for number, file in enumerate(files, 1)
     ]
 
 
 def _one(
-    number: int, data: bytes, serving: Serving, pseudonyms: Pseudonyms, max_megapixels: int, out: Path | None
+    number: int, data: bytes, serving: Serving, pseudonyms: Pseudonyms, limits: Intake, out: Path | None
 ) -> FileResult:
     try:
-        image = dicom.read(data, pseudonyms, max_megapixels=max_megapixels)
+        image = clean(dicom.read(data, pseudonyms, max_megapixels=limits.max_megapixels), limits.burned_in)
         said = serving.bundle.predict(image.pixels)
         written = write_results(data, said, serving.bundle.manifest, out) if out else []
     except DataError as error:

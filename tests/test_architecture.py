@@ -36,6 +36,7 @@ OWNERS = {
     "keras": ("components.model",),
     "prefect": ("flows",),
     "dvc": (),
+    "rapidocr_onnxruntime": ("components.radiograph.burned_in",),
 }
 SETTINGS_READERS = (
     "flows",
@@ -43,7 +44,10 @@ SETTINGS_READERS = (
     "components.serving.__main__",
     "components.promotion.registry_guard",
 )
-HEAVY = ("tensorflow", "keras", "great_expectations", "evidently", "mlflow", "matplotlib", "highdicom", "sklearn")
+HEAVY = (
+    "tensorflow", "keras", "great_expectations", "evidently", "mlflow", "matplotlib", "highdicom", "sklearn",
+    "rapidocr_onnxruntime",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

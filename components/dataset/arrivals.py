@@ -16,6 +16,7 @@ from components.dataset.items import Item, Source, Statement
 from components.dataset.quarantine import Refusal, quarantined
 from components.dataset.store import Packed, catalog, label_events, shards, write_images, write_labels
 from components.errors import MissingPatient, UnreadableImage
+from components.radiograph.burned_in import Policy, clean
 from components.radiograph.deidentify import Pseudonyms
 from components.radiograph.labels import UNKNOWN, LabelEvent
 
@@ -30,6 +31,7 @@ class Door:
     pseudonyms: Pseudonyms
     max_megapixels: int
     known: frozenset[str]
+    burned_in: Policy
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def look(door: Door, item: Item) -> Outcome:
         if image_id in door.known:
             return Outcome(image_id)
         image = item.read(data, door.pseudonyms, max_megapixels=door.max_megapixels)
-        return Outcome(image_id, Packed.of(image))
+        return Outcome(image_id, Packed.of(clean(image, door.burned_in)))
     except UnreadableImage as error:
         return Outcome(image_id, refusal=Refusal(error.reason, data))
     except MissingPatient:

@@ -91,7 +91,7 @@ def intake(
         sweep(folder)
     batch = _batch(studies, labels, offer, pseudonyms)
     arrivals = Arrivals(offer, studies, labels, quarantine, batch, params.shard_mb * 1_000_000, now)
-    door = Door(pseudonyms, params.max_megapixels, frozenset(arrivals.ids))
+    door = Door(pseudonyms, params.max_megapixels, frozenset(arrivals.ids), params.burned_in)
     for done, outcome in enumerate(ordered(look, door, offer.items, images=len(offer.items)), start=1):
         arrivals.take(outcome)
         if progress:

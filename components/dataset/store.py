@@ -52,6 +52,7 @@ IMAGE_SCHEMA = pa.schema(
         ("target_exposure_index", pa.float64()),
         ("pixel_spacing_mm", pa.float64()),
         ("hardware", pa.bool_()),
+        ("masked", pa.string()),  # JSON list of {x, y, width, height}: text stood there and was painted over
         ("pixel_sha256", pa.string()),
         ("batch", pa.string()),
         ("pixels", pa.binary()),

@@ -1,7 +1,8 @@
 """Privacy: keyed pseudonyms that only this site can make, and DICOM's basic confidentiality profile.
 
-Source: DICOM PS3.15 Annex E, basic application level confidentiality profile with the options "retain longitudinal
-temporal information with modified dates" (113107) and "retain patient characteristics" (113108: sex and age).
+Source: DICOM PS3.15 Annex E, basic application level confidentiality profile (113100) with the options "clean pixel
+data" (113101, once text in the pixels was looked for and painted over), "retain longitudinal temporal information with
+modified dates" (113107) and "retain patient characteristics" (113108: sex and age).
 """
 
 from __future__ import annotations
@@ -10,39 +11,22 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from pydicom import Dataset
-from pydicom.dataelem import DataElement
-from pydicom.tag import Tag
 
 from components.errors import ConfigError
+from components.radiograph import profile
 
 KEY_FILE = "pseudonym.key"
 KEY_BYTES = 32
 MAX_SHIFT_DAYS = 3650
 AGE_CEILING = 89  # above it an age identifies; it is written as 90
 
-# What a radiograph keeps: image pixels, how they were made, and what a model may be sliced by. Everything else goes,
-# known or not: a list of what stays cannot be outdated by an attribute nobody thought of.
-KEPT = frozenset(
-    Tag(name)
-    for name in (
-        "SOPClassUID", "Modality", "PresentationIntentType", "Manufacturer", "ManufacturerModelName",
-        "BodyPartExamined", "ViewPosition", "ViewCodeSequence", "ViewModifierCodeSequence",
-        "AnatomicRegionSequence", "ImageLaterality", "Laterality", "PatientSex", "PatientOrientation",
-        "PixelSpacing", "ImagerPixelSpacing", "KVP", "Exposure", "ExposureTime", "ExposureIndex",
-        "TargetExposureIndex", "DeviationIndex", "ImageType", "SamplesPerPixel", "PhotometricInterpretation",
-        "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData",
-        "PixelIntensityRelationship", "PixelIntensityRelationshipSign", "RescaleIntercept", "RescaleSlope",
-        "RescaleType", "PresentationLUTShape", "WindowCenter", "WindowWidth", "ModalityLUTSequence",
-        "VOILUTSequence", "LUTDescriptor", "LUTData", "ModalityLUTType", "SmallestImagePixelValue",
-        "LargestImagePixelValue", "BurnedInAnnotation", "LossyImageCompression", "NumberOfFrames",
-        "PlanarConfiguration", "CodeValue", "CodingSchemeDesignator", "SpecificCharacterSet",
-        "PixelPaddingValue", "PixelPaddingRangeLimit",
-    )
-)  # fmt: skip
 DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")
 TIMES = ("StudyTime", "SeriesTime", "AcquisitionTime", "ContentTime")
 EMPTIED = (
@@ -51,12 +35,15 @@ EMPTIED = (
     "ReferringPhysicianName",
     "StudyID",
 )  # action Z: present, without value
-UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
-METHODS = (
-    ("113100", "Basic Application Confidentiality Profile"),
-    ("113107", "Retain Longitudinal Temporal Information Modified Dates Option"),
-    ("113108", "Retain Patient Characteristics Option"),
-)
+UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
+BASIC, CLEAN_PIXELS = "113100", "113101"
+METHODS = {
+    BASIC: "Basic Application Confidentiality Profile",
+    CLEAN_PIXELS: "Clean Pixel Data Option",
+    "113107": "Retain Longitudinal Temporal Information Modified Dates Option",
+    "113108": "Retain Patient Characteristics Option",
+}
+MAX_LUT = 65_536  # entries of a look-up table, PS3.3 C.11.1.1.1
 
 
 class Pseudonyms:
@@ -124,44 +111,74 @@ class Pseudonyms:
 
 
 def deidentify(dataset: Dataset, pseudonyms: Pseudonyms) -> Dataset:
-    """A copy of `dataset` that keeps what a radiograph is and nothing of whose it is.
+    """A new header for `dataset` that says what a radiograph is and nothing of whose it is; it holds no pixels.
 
-    Patient and UIDs become pseudonyms, dates move by a constant per patient, hours stay; every attribute outside the
-    keep list, private tags, overlays and curves are gone, at every depth of nesting. The input is not changed.
+    Built from what may stay, not by removing what may not: terms of the standard, numbers in their physical range,
+    codes of the standard, look-up tables, pseudonyms for patient and UIDs at every depth, dates moved by a constant
+    per patient, hours. An attribute nobody thought of, private, repeating or broken, is not looked at. The input is
+    not changed. `profile` holds the lists.
 
     Args:
-        dataset: a decoded DICOM data set that names its patient (PatientID).
+        dataset: a DICOM data set that names its patient (PatientID); values may be malformed.
     """
     patient = identity_of(dataset)
-    clean = _kept(dataset)
+    clean = Dataset()
+    _describe(dataset, clean, pseudonyms)
     for name in UIDS:
-        if value := str(dataset.get(name, "") or ""):
+        if value := text(dataset, name):
             setattr(clean, name, pseudonyms.uid(value))
     shift = pseudonyms.shift_days(patient)
     for name in DATES:
-        if moved := shifted(str(dataset.get(name, "") or ""), shift):
+        if moved := shifted(text(dataset, name), shift):
             setattr(clean, name, moved)
     for name in TIMES:
-        if (hour := hour_of(str(dataset.get(name, "") or ""))) is not None:
+        if (hour := hour_of(text(dataset, name))) is not None:
             setattr(clean, name, f"{hour:02d}0000")
     for name in EMPTIED:
         setattr(clean, name, "")
     clean.PatientID = pseudonyms.of("patient", patient)
     clean.PatientName = clean.PatientID
-    if (age := age_of(str(dataset.get("PatientAge", "") or ""))) is not None:
+    if (age := age_of(text(dataset, "PatientAge"))) is not None:
         clean.PatientAge = f"{age:03d}Y"
     clean.PatientIdentityRemoved = "YES"
-    clean.DeidentificationMethod = [text for _, text in METHODS]
-    clean.DeidentificationMethodCodeSequence = [_code(value, meaning) for value, meaning in METHODS]
+    _claim(clean, [code for code in METHODS if code != CLEAN_PIXELS])
     clean.LongitudinalTemporalInformationModified = "MODIFIED"
     return clean
 
 
+def with_pixels(header: Dataset, pixels: np.ndarray, bits: int) -> Dataset:
+    """`header` (as `deidentify` made it) over pixels in which no text but markers is left.
+
+    The pixels are written anew, uncompressed: nothing rides along in unused bits, after the last row, or in the
+    comments of a compressed stream.
+
+    Args:
+        pixels: (rows, columns) uint8 or uint16, MONOCHROME2, after the modality LUT.
+        bits: depth of their full range.
+    """
+    clean = Dataset()
+    clean.update({element.tag: element for element in header if element.keyword not in _OF_STORED_PIXELS})
+    clean.SamplesPerPixel, clean.PhotometricInterpretation = 1, "MONOCHROME2"
+    clean.PresentationLUTShape = "IDENTITY"
+    clean.Rows, clean.Columns = pixels.shape
+    clean.BitsAllocated, clean.BitsStored, clean.HighBit = pixels.dtype.itemsize * 8, bits, bits - 1
+    clean.PixelRepresentation = 0
+    data = np.ascontiguousarray(pixels).astype(pixels.dtype.newbyteorder("<")).tobytes()
+    clean.add_new("PixelData", "OW", data + b"\0" * (len(data) % 2))
+    clean.BurnedInAnnotation = "NO"
+    _claim(clean, list(METHODS))
+    return clean
+
+
+# They describe pixels as they were stored, before the look-up tables and the polarity were applied.
+_OF_STORED_PIXELS = frozenset(
+    (*profile.WHOLE, *profile.LUTS, "RescaleIntercept", "RescaleSlope", "RescaleType", "WindowCenter", "WindowWidth")
+)
+
+
 def identity_of(dataset: Dataset) -> str:
     """Who the image is of, as the sender says it: PatientID within its issuer; empty when not stated."""
-    patient = str(dataset.get("PatientID", "") or "").strip()
-    issuer = str(dataset.get("IssuerOfPatientID", "") or "").strip()
-    return identity(patient, issuer)
+    return identity(text(dataset, "PatientID"), text(dataset, "IssuerOfPatientID"))
 
 
 def identity(patient: str, issuer: str) -> str:
@@ -191,19 +208,110 @@ def age_of(age: str) -> int | None:
     return years if years <= AGE_CEILING else AGE_CEILING + 1
 
 
-def _kept(dataset: Dataset) -> Dataset:
-    clean = Dataset()
-    for element in dataset:
-        if element.tag not in KEPT:
-            continue
-        if element.VR == "SQ":
-            clean[element.tag] = DataElement(element.tag, "SQ", [_kept(item) for item in element.value])
+def text(dataset: Dataset, name: str) -> str:
+    """An attribute as one trimmed string; absent, empty or unreadable is ""."""
+    try:
+        return str(dataset.get(name, "") or "").strip()
+    except Exception:  # noqa: BLE001  (a malformed value may raise anything, and quote itself)
+        return ""
+
+
+def _describe(dataset: Dataset, clean: Dataset, pseudonyms: Pseudonyms) -> None:
+    """Copy what describes the picture from `dataset` into `clean`."""
+    if uid := profile.standard_uid(text(dataset, "SOPClassUID")):
+        clean.SOPClassUID = uid
+    for name in profile.TERMS:
+        if kept := profile.term(name, text(dataset, name)):
+            setattr(clean, name, kept)
+    for name in profile.RANGES:
+        numbers = [profile.number(name, value) for value in _values(dataset, name)]
+        if numbers and None not in numbers:
+            setattr(clean, name, numbers if len(numbers) > 1 else numbers[0])
+    for name in profile.WHOLE:
+        if len(found := _values(dataset, name)) == 1 and isinstance(found[0], int):
+            setattr(clean, name, int(found[0]))
+    types = [str(value).strip().upper() for value in _values(dataset, "ImageType")[:2]]
+    if len(types) == 2 and all(value in terms for value, terms in zip(types, profile.IMAGE_TYPES, strict=True)):
+        clean.ImageType = types
+    sides = [str(value).strip().upper() for value in _values(dataset, "PatientOrientation")]
+    if len(sides) == 2 and all(profile.ORIENTATIONS.fullmatch(side) for side in sides):
+        clean.PatientOrientation = sides
+    maker, model = profile.device(text(dataset, "Manufacturer"), text(dataset, "ManufacturerModelName"), pseudonyms.of)
+    clean.Manufacturer, clean.ManufacturerModelName = maker, model
+    for name in profile.LISTS_OF_CODES:
+        if codes := [code for item in _items(dataset, name) for code in _coded(item)]:
+            setattr(clean, name, codes)
+    for name in profile.LUTS:
+        if tables := [table for item in _items(dataset, name) for table in _table(item)]:
+            setattr(clean, name, tables)
+    for name in profile.REFERENCES:
+        if others := [other for item in _items(dataset, name) for other in _reference(item, pseudonyms)]:
+            setattr(clean, name, others)
+
+
+def _values(dataset: Dataset, name: str) -> list[Any]:
+    """The values of an attribute; none when it is absent, empty or malformed."""
+    try:
+        value = dataset.get(name)
+        if value is None or value == "":
+            return []
+        return list(value) if hasattr(value, "__iter__") and not isinstance(value, str) else [value]
+    except Exception:  # noqa: BLE001  (as in `text`)
+        return []
+
+
+def _items(dataset: Dataset, name: str) -> list[Dataset]:
+    return [item for item in _values(dataset, name) if isinstance(item, Dataset)]
+
+
+def _coded(item: Dataset) -> Iterator[Dataset]:
+    known = profile.coded(text(item, "CodeValue"), text(item, "CodingSchemeDesignator"), text(item, "CodeMeaning"))
+    if known:
+        code = _code(*known)
+        for name in profile.LISTS_OF_CODES:  # modifiers lie inside what they modify
+            if inner := [found for part in _items(item, name) for found in _coded(part)]:
+                setattr(code, name, inner)
+        yield code
+
+
+def _table(item: Dataset) -> Iterator[Dataset]:
+    """A look-up table, cut to the entries that it says it has."""
+    descriptor = _values(item, "LUTDescriptor")
+    try:
+        entries = int(descriptor[0]) or MAX_LUT
+        data = item["LUTData"].value
+        bits = int(descriptor[2])
+        table = Dataset()
+        table.LUTDescriptor = [int(value) for value in descriptor]
+        if isinstance(data, bytes):
+            table.add_new("LUTData", "OW", data[: entries * (2 if bits > 8 or len(data) >= 2 * entries else 1)])
         else:
-            clean[element.tag] = element
-    return clean
+            table.add_new("LUTData", "US", [int(value) for value in list(data)[:entries]])
+    except Exception:  # noqa: BLE001  (no table then: `dicom` refuses pixels that need it)
+        return
+    if kind := profile.term("ModalityLUTType", text(item, "ModalityLUTType")):
+        table.ModalityLUTType = kind
+    yield table
 
 
-def _code(value: str, meaning: str) -> Dataset:
+def _reference(item: Dataset, pseudonyms: Pseudonyms) -> Iterator[Dataset]:
+    sop_class, instance = (
+        profile.standard_uid(text(item, "ReferencedSOPClassUID")), text(item, "ReferencedSOPInstanceUID")
+    )  # fmt: skip
+    if sop_class and instance:
+        other = Dataset()
+        other.ReferencedSOPClassUID, other.ReferencedSOPInstanceUID = sop_class, pseudonyms.uid(instance)
+        yield other
+
+
+def _claim(clean: Dataset, codes: list[str]) -> None:
+    clean.DeidentificationMethod = [METHODS[code] for code in codes]
+    clean.DeidentificationMethodCodeSequence = [_code(code, "DCM", METHODS[code]) for code in codes]
+
+
+def _code(value: str, scheme: str, meaning: str) -> Dataset:
     item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "DCM", meaning
+    if value:
+        item.CodeValue, item.CodingSchemeDesignator = value, scheme
+    item.CodeMeaning = meaning
     return item

@@ -22,7 +22,7 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEnd
 
 from components.errors import DataError, MissingPatient, UnreadableImage
 from components.radiograph.decoders import stored_values
-from components.radiograph.deidentify import Pseudonyms, identity_of
+from components.radiograph.deidentify import Pseudonyms, deidentify, identity_of, text
 from components.radiograph.grayscale import Picture, picture
 from components.radiograph.header import describe
 from components.radiograph.image import Radiograph
@@ -43,7 +43,7 @@ _QUIET = threading.Lock()
 
 
 def read(data: bytes, pseudonyms: Pseudonyms, *, max_megapixels: int = 100) -> Radiograph:
-    """Decode and de-identify one DICOM object.
+    """Decode and de-identify one DICOM object. Text in its pixels is the business of `burned_in.clean`.
 
     Args:
         data: the file's bytes; what they hold decides, not a name.
@@ -51,7 +51,7 @@ def read(data: bytes, pseudonyms: Pseudonyms, *, max_megapixels: int = 100) -> R
 
     Raises:
         UnreadableImage: with `reason` one of not_dicom, no_transfer_syntax, not_a_radiograph, photometric, multi_frame,
-            too_large, burned_in_text, no_pixels, truncated, undecodable.
+            too_large, no_pixels, truncated, undecodable.
         MissingPatient: the object does not say whose it is.
     """
     with _contained():
@@ -62,7 +62,18 @@ def read(data: bytes, pseudonyms: Pseudonyms, *, max_megapixels: int = 100) -> R
                 "no PatientID: without it one person could stand on both sides of the split; fix the sender"
             )
         found = _picture(dataset)
-        return Radiograph(meta=describe(dataset, found, pseudonyms), pixels=found.pixels)
+        declared = text(dataset, "BurnedInAnnotation").upper() == "YES"
+        return Radiograph(describe(dataset, found, pseudonyms), found.pixels, burned_in=declared)
+
+
+def clean_header(data: bytes, pseudonyms: Pseudonyms, *, max_megapixels: int = 100) -> Dataset:
+    """The object's header as `deidentify` makes it, while nothing that is said about its values can be heard.
+
+    Raises:
+        UnreadableImage: reason not_dicom, no_transfer_syntax, too_large or truncated.
+    """
+    with _contained():
+        return deidentify(_parse(data, max_megapixels), pseudonyms)
 
 
 def sop_instance_uid(data: bytes) -> str | None:
@@ -163,7 +174,6 @@ def _accept(dataset: Dataset, max_megapixels: int) -> None:
         rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
         frames, samples = int(dataset.get("NumberOfFrames") or 1), int(dataset.get("SamplesPerPixel") or 1)
         shape = str(dataset.get("PresentationLUTShape", "") or "").upper()
-        burned_in = str(dataset.get("BurnedInAnnotation", "")).upper()
     except Exception as error:  # noqa: BLE001  (as in _parse)
         raise UnreadableImage(
             f"its image attributes cannot be read ({type(error).__name__})", reason="not_dicom"
@@ -183,8 +193,6 @@ def _accept(dataset: Dataset, max_megapixels: int) -> None:
         raise UnreadableImage(f"{frames} frames, expected 1", reason="multi_frame")
     if rows * columns > max_megapixels * 1_000_000:
         raise UnreadableImage(f"{rows} x {columns} pixels, more than {max_megapixels} megapixels", reason="too_large")
-    if burned_in == "YES":
-        raise UnreadableImage("the sender says that text is burned into the pixels", reason="burned_in_text")
 
 
 def _picture(dataset: Dataset) -> Picture:

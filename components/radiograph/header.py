@@ -6,7 +6,7 @@ import numpy as np
 from pydicom import Dataset
 
 from components.errors import UnreadableImage
-from components.radiograph.deidentify import Pseudonyms, age_of, hour_of, identity_of, shifted
+from components.radiograph.deidentify import Pseudonyms, age_of, deidentify, hour_of, identity_of, shifted, text
 from components.radiograph.grayscale import Picture
 from components.radiograph.image import ImageMeta
 
@@ -39,11 +39,13 @@ REGIONS = {
     "spine": ("SPINE", "CSPINE", "TSPINE", "LSPINE"),
     "skull": ("SKULL", "HEAD", "JAW", "MANDIBLE"),
 }
-SIDES = ("L", "R", "B", "U")
+WIDEST = 131_072.0  # a window further away than twice 16 bits shows nothing; a longer number could be a record's
 
 
 def describe(dataset: Dataset, found: Picture, pseudonyms: Pseudonyms) -> ImageMeta:
     """The metadata of a decoded image; what is missing, empty or malformed counts as not stated.
+
+    Everything but pseudonyms is read from the de-identified header, so that the archive says no more than that does.
 
     Args:
         found: its pixels, decoded.
@@ -52,14 +54,13 @@ def describe(dataset: Dataset, found: Picture, pseudonyms: Pseudonyms) -> ImageM
         UnreadableImage: the object has no identity of its own.
     """
     patient = identity_of(dataset)
-    uid, study = _text(dataset, "SOPInstanceUID"), _text(dataset, "StudyInstanceUID")
+    uid, study = text(dataset, "SOPInstanceUID"), text(dataset, "StudyInstanceUID")
     if not uid:
         raise UnreadableImage("no SOP instance UID: the image cannot be told from others", reason="undecodable")
-    day = shifted(_text(dataset, "StudyDate"), pseudonyms.shift_days(patient))
-    hours = (hour_of(_text(dataset, name)) for name in ("AcquisitionTime", "ContentTime", "StudyTime"))
-    sex = _text(dataset, "PatientSex").upper()
-    side = (_text(dataset, "ImageLaterality") or _text(dataset, "Laterality")).upper()
-    institution = _text(dataset, "InstitutionName") or _text(dataset, "StationName")
+    day = shifted(text(dataset, "StudyDate"), pseudonyms.shift_days(patient))
+    hours = (hour_of(text(dataset, name)) for name in ("AcquisitionTime", "ContentTime", "StudyTime"))
+    institution = text(dataset, "InstitutionName") or text(dataset, "StationName")
+    clean = deidentify(dataset, pseudonyms)
     return ImageMeta(
         image_id=pseudonyms.of("image", uid),
         patient_id=pseudonyms.of("patient", patient),
@@ -67,29 +68,28 @@ def describe(dataset: Dataset, found: Picture, pseudonyms: Pseudonyms) -> ImageM
         source="dicom",
         grouping="patient",
         site=f"site-{pseudonyms.of('site', institution)[:6]}" if institution else "unknown",
-        device=" ".join(filter(None, (_text(dataset, "Manufacturer"), _text(dataset, "ManufacturerModelName"))))[:64]
-        or "unknown",
-        view=_view(dataset),
-        body_region=_region(_text(dataset, "BodyPartExamined")),
-        laterality=side if side in SIDES else None,
-        sex=sex if sex in ("F", "M", "O") else None,
-        age_years=age_of(_text(dataset, "PatientAge")),
+        device=" ".join(filter(None, (clean.Manufacturer, clean.ManufacturerModelName))) or "unknown",
+        view=_view(clean),
+        body_region=_region(text(clean, "BodyPartExamined")),
+        laterality=clean.get("ImageLaterality") or clean.get("Laterality"),
+        sex=clean.get("PatientSex"),
+        age_years=age_of(text(clean, "PatientAge")),
         hour=next((hour for hour in hours if hour is not None), None),
         study_day=f"{day[:4]}-{day[4:6]}-{day[6:]}" if day else None,
         photometric=str(dataset.PhotometricInterpretation),
         bits_stored=found.bits,
         rows=found.pixels.shape[0],
         columns=found.pixels.shape[1],
-        window_center=found.window[0] if found.window else None,
-        window_width=found.window[1] if found.window else None,
-        exposure_index=_number(dataset, "ExposureIndex"),
-        target_exposure_index=_number(dataset, "TargetExposureIndex"),
-        pixel_spacing_mm=_number(dataset, "ImagerPixelSpacing") or _number(dataset, "PixelSpacing"),
+        window_center=_bounded(found.window[0]) if found.window else None,
+        window_width=max(0.1, _bounded(found.window[1])) if found.window else None,
+        exposure_index=_number(clean, "ExposureIndex"),
+        target_exposure_index=_number(clean, "TargetExposureIndex"),
+        pixel_spacing_mm=_number(clean, "ImagerPixelSpacing") or _number(clean, "PixelSpacing"),
     )
 
 
 def _view(dataset: Dataset) -> str:
-    stated = _text(dataset, "ViewPosition").upper().replace(" ", "")
+    stated = text(dataset, "ViewPosition")
     for projection, codes in PROJECTIONS.items():
         if stated in codes:
             return projection
@@ -110,12 +110,9 @@ def _region(stated: str) -> str:
     return next((region for region, names in REGIONS.items() if plain in names), "unknown")
 
 
-def _text(dataset: Dataset, name: str) -> str:
-    """An attribute as one trimmed string; absent, empty or unreadable is ""."""
-    try:
-        return str(dataset.get(name, "") or "").strip()
-    except Exception:  # noqa: BLE001  (as in _parse)
-        return ""
+def _bounded(level: float) -> float:
+    """A window's centre or width, inside what can be seen and to a tenth."""
+    return round(min(max(level, -WIDEST), WIDEST), 1)
 
 
 def _number(dataset: Dataset, name: str) -> float | None:

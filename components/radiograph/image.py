@@ -26,6 +26,7 @@ class ImageMeta(BaseModel):
         window_width: from its black to its white, same units.
         pixel_spacing_mm: distance of pixel centres at the detector, mm.
         hardware: metal in the image; None where nobody said.
+        masked: areas painted over because text stood there, a JSON list of {x, y, width, height} in pixels.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,6 +55,7 @@ class ImageMeta(BaseModel):
     target_exposure_index: float | None = None
     pixel_spacing_mm: float | None = None
     hardware: bool | None = None
+    masked: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,12 @@ class Radiograph:
 
     Attributes:
         pixels: (rows, columns) uint8 or uint16, after every lookup table, MONOCHROME2 (bone is bright).
+        burned_in: the sender says that text is burned into them.
     """
 
     meta: ImageMeta
     pixels: np.ndarray
+    burned_in: bool = False
 
     @property
     def window(self) -> tuple[float, float] | None:

@@ -30,6 +30,7 @@ def configure(settings: Settings) -> ServiceConfig:
         audit_share=params.feedback.audit_share,
         readers=params.feedback.readers,
         max_megapixels=params.intake.max_megapixels,
+        burned_in=params.intake.burned_in,
         hosts=tuple({"127.0.0.1", "localhost", "::1", settings.host.lower(), socket.gethostname().lower()}),
         registry_url=f"http://{settings.host}:{settings.mlflow_port}/#/models/{params.gate.model}",
     )

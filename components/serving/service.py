@@ -13,6 +13,7 @@ import numpy as np
 
 from components.dataset.store import atomic_path
 from components.radiograph import dicom, labels, quality
+from components.radiograph.burned_in import Policy, clean
 from components.radiograph.deidentify import Pseudonyms
 from components.serving import overlay
 from components.serving.cases import Case, Correction, LoggedPrediction
@@ -34,6 +35,7 @@ class ServiceConfig:
         audit_share: share of cases that readers see without the AI output first.
         readers: agreeing readers that settle a case.
         max_megapixels: larger images are refused before they are decoded.
+        burned_in: what happens to text in the pixels, as at intake: the model sees what it learned from.
         max_upload_mb: larger requests are refused while they arrive.
         hosts: names this service answers to (Host header), without port.
         registry_url: the registry's page, linked from `/model`.
@@ -48,6 +50,7 @@ class ServiceConfig:
     audit_share: float
     readers: int
     max_megapixels: int = 100
+    burned_in: Policy = "mask"
     max_upload_mb: int = 64
     hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "::1")
     registry_url: str | None = None
@@ -80,6 +83,7 @@ class Service:
         """
         with self._reading:
             image = dicom.read(data, self._pseudonyms, max_megapixels=self.config.max_megapixels)
+        image = clean(image, self.config.burned_in)
         earlier = self.log.of_image(image.meta.image_id)
         for known in earlier:
             if known.bundle_hash == serving.bundle.hash and self.picture(known, overlay=True).exists():

@@ -50,7 +50,7 @@ class Home:
         return Pseudonyms(bytes(range(32)))
 
     def take_in(self, source: Path, *, now: datetime = NOON, may_be_empty: bool = False, **changes: int) -> Batch:
-        limits = {"shard_mb": 1, "max_megapixels": 10, "weak_block": 10, **changes}
+        limits = {"shard_mb": 1, "max_megapixels": 10, "weak_block": 10, "burned_in": "mask", **changes}
         return intake(
             source=source,
             studies=self.studies,

@@ -81,7 +81,6 @@ def test_padding_is_black_in_either_polarity(dicom_bytes, pseudonyms, photometri
         ("multi_frame", {"NumberOfFrames": 2}),
         ("not_a_radiograph", {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.4"}),
         ("not_a_radiograph", {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}),
-        ("burned_in_text", {"BurnedInAnnotation": "YES"}),
         ("no_pixels", {"PixelData": None}),
         ("truncated", {"PixelData": b"\0\0"}),
         ("undecodable", {"BitsStored": 0}),
