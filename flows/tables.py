@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from components.model.evaluation import WEAK
 from components.promotion.ledger import Entry
 from components.promotion.registry import Version
 
@@ -37,13 +38,14 @@ def version_table(name: str, versions: Sequence[Version]) -> str:
             ", ".join(version.aliases) or "",
             version.verdict or "not judged",
             f"{version.metrics['auroc']:.3f}" if "auroc" in version.metrics else "",
+            version.evidence or "",
             (version.git_commit or "")[:12],
             version.proposer or "",
             version.created[:16],
         )
         for version in versions
     ]
-    return rendered(name, ("version", "alias", "verdict", "AUROC", "commit", "proposer", "created"), rows)
+    return rendered(name, ("version", "alias", "verdict", "AUROC", "evidence", "commit", "proposer", "created"), rows)
 
 
 def ledger_table(count: int, entries: Sequence[Entry]) -> str:
@@ -63,6 +65,8 @@ def _essence(entry: Entry) -> str:
         return f"{body['settled']} cases settled, {body['overturned']} against the model"
     parts = [f"version {body['version']}"] if "version" in body else []
     parts += [str(body[key]) for key in ("verdict", "rationale", "reason", "summary") if body.get(key)]
+    if body.get("evidence") == WEAK:
+        parts.append(WEAK)
     if reasons := body.get("reasons"):
         parts.append(str(reasons[0]) + (f" (+{len(reasons) - 1})" if len(reasons) > 1 else ""))
     return "; ".join(parts)

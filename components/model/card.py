@@ -9,6 +9,7 @@ from __future__ import annotations
 import pandas as pd
 
 from components.model.calibrate import Calibrated
+from components.model.evaluation import WEAK, WEAK_NOTE
 from components.model.examples import Examples
 from components.model.train import Training
 
@@ -53,11 +54,11 @@ choosing images, of these sites and regions:
 {pretrained}
 
 ## Training and validation inside development
-
+{weak_note}
 | | |
 |---|---|
 | Epochs run, epoch kept | {epochs}, {best_epoch} |
-| AUROC on `tune` (chose the epoch, so optimistic) | {tune_auroc:.3f} |
+| AUROC on `tune` (chose the epoch, so optimistic{weak}) | {tune_auroc:.3f} |
 | Calibration on `calibrate` | slope {slope:.3f}, intercept {intercept:.3f}, {n} images |
 | High-sensitivity threshold, chosen on `tune` | {low:.4f} |
 | High-specificity threshold, chosen on `tune` | {high:.4f} |
@@ -87,11 +88,14 @@ def render(training: Training, curve: Calibrated, held: Examples, seen: pd.DataF
         gap: largest difference of probability between the released graph and the trained network.
     """
     origin = training.pretrained
+    weak = "grouping" in held.table and bool((held.table["grouping"] == "weak").any())
     return _TEMPLATE.format(
         **training.model_dump(include={"backbone", "size", "epochs", "best_epoch", "tune_auroc", "seed"}),
         fractures=training.fractures,
         no_fractures=training.no_fractures,
         variant=variant,
+        weak=f"; {WEAK}" if weak else "",
+        weak_note=f"\n{WEAK_NOTE}\n" if weak else "",
         weights=training.weights_sha256,
         seen=len(seen),
         patients=seen["patient_id"].nunique(),

@@ -12,7 +12,7 @@ import numpy as np
 from components.dataset.store import atomic_folder
 from components.model import measure
 from components.model.comparison import Sealed
-from components.model.evaluation import FILE, PREDICTIONS, REPORT, Evaluation, Localisation
+from components.model.evaluation import FILE, PREDICTIONS, REPORT, WEAK, Evaluation, Localisation
 from components.model.explain import pointing_game
 from components.model.gallery import Gallery
 from components.model.report import render
@@ -74,7 +74,7 @@ def evaluate(*, accepted: Path, studies: Path, bundle: Path, evaluation: Path, p
         bundle_hash=model.hash,
         accepted_sha256=hashlib.sha256(accepted.read_bytes()).hexdigest(),
         test_sha256=sealed.sha256,
-        evidence="weak grouping" if sealed.weak else "patient grouping",
+        evidence=WEAK if sealed.weak else "patient grouping",
         images=len(labels),
         patients=len(set(patients)),
         positives=int(labels.sum()),

@@ -16,6 +16,12 @@ PREDICTIONS = "predictions.parquet"
 REPORT = "report.html"
 
 Evidence = Literal["patient grouping", "weak grouping"]
+# Stands wherever a figure of such images does: the file, its page, the card, the decision, the registry, the tables.
+WEAK: Evidence = "weak grouping"
+WEAK_NOTE = (
+    "Weak grouping. Some images came without patient ids, and neighbouring images stand in for a patient there. A "
+    "patient may be on both sides of the split, and every interval may be too narrow."
+)
 
 
 class _Part(BaseModel):

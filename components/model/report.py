@@ -8,7 +8,7 @@ from importlib.resources import files
 import numpy as np
 
 from components.model import charts
-from components.model.evaluation import Evaluation
+from components.model.evaluation import WEAK, WEAK_NOTE, Evaluation
 from components.model.gallery import Gallery, Picture
 from components.model.statistics import Estimate
 from components.serving.bundle import Manifest
@@ -43,6 +43,8 @@ def render(
     template = environment.from_string((files("components.model") / TEMPLATE).read_text(encoding="utf-8"))
     return template.render(
         found=found,
+        weak=WEAK,
+        weak_note=WEAK_NOTE,
         manifest=manifest,
         columns=COLUMNS,
         charts={

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from components.model.evaluation import WEAK
 from components.model.statistics import Estimate
 from components.params import Gate
 from components.promotion.ledger import canonical
@@ -134,7 +135,8 @@ class Decision(_Part):
 
     def _headline(self) -> str:
         beside = f"champion version {self.champion_version}" if self.champion_hash else "no champion yet"
-        return f"Version {self.version}: {self.verdict} ({beside})"
+        mark = f"; {WEAK}" if self.evidence == WEAK else ""
+        return f"Version {self.version}: {self.verdict} ({beside}{mark})"
 
     def _figures_table(self) -> list[str]:
         rows = ["| | Challenger | Champion |", "|---|---|---|"]

@@ -14,7 +14,7 @@ import numpy as np
 
 from components.errors import DataError, PromotionRefused
 from components.model.comparison import Sealed, holm
-from components.model.evaluation import Evaluation
+from components.model.evaluation import WEAK, WEAK_NOTE, Evaluation
 from components.model.statistics import Estimate, auroc_of, bootstrap, percentile, rate, ratios_of
 from components.params import Gate
 from components.promotion import protocol
@@ -181,8 +181,8 @@ def _look(ledger: Ledger, question: dict[str, str | None], params: Gate, images:
 def _warnings(found: Evaluation) -> tuple[str, ...]:
     """What a reviewer should know of the challenger's slices: worse than the rest (Holm), or not known at all."""
     said = []
-    if found.evidence == "weak grouping":
-        said.append("Weak grouping: some images have no patient id, so every interval may be too narrow.")
+    if found.evidence == WEAK:
+        said.append(WEAK_NOTE)
     if not found.reliability.consistent:
         said.append("Probabilities are not shown to be calibrated on the test set.")
     tests = [

@@ -61,11 +61,13 @@ def register(*, registry: Registry, name: str, bundle: Path, evaluation: Path, b
         Unavailable: the registry does not answer.
     """
     bundle_hash = verified_hash(bundle)
-    metrics = dict(_metrics(_json(evaluation / "evaluation.json")))
+    judged = _json(evaluation / "evaluation.json")
+    metrics = dict(_metrics(judged))
+    tags = _tags(build, proposer, bundle_hash) | {f"{PREFIX}evidence": str(judged.get("evidence", "not stated"))}
     existing = next((v for v in registry.versions(name) if v.build_key == build.key), None)
     if existing is None:
-        run_id = _run(registry, name, bundle, evaluation, build, proposer, bundle_hash, metrics)
-        number = _version(registry, name, run_id, _tags(build, proposer, bundle_hash))
+        run_id = _run(registry, name, bundle, evaluation, build, tags, metrics)
+        number = _version(registry, name, run_id, tags)
     else:
         number = existing.version
     newest = registry.versions(name)[0]
@@ -113,8 +115,7 @@ def _run(
     bundle: Path,
     evaluation: Path,
     build: Build,
-    proposer: str,
-    bundle_hash: str,
+    tags: dict[str, str],
     metrics: dict[str, float],
 ) -> str:
     """A finished run of this build: the one that is there, or a new one."""
@@ -124,8 +125,8 @@ def _run(
             if run.info.status == "FINISHED":
                 return str(run.info.run_id)
             client.set_terminated(run.info.run_id, status="KILLED")
-        tags = _tags(build, proposer, bundle_hash) | {"mlflow.source.git.commit": build.git_commit}
-        run_id = str(client.create_run(experiment, run_name=f"build-{build.git_commit[:12]}", tags=tags).info.run_id)
+        named, code = f"build-{build.git_commit[:12]}", {"mlflow.source.git.commit": build.git_commit}
+        run_id = str(client.create_run(experiment, run_name=named, tags=tags | code).info.run_id)
         _log_figures(client, run_id, build, metrics)
         _log_data(client, run_id, build)
         for file in ("evaluation.json", "report.html"):

@@ -45,6 +45,7 @@ class Version(BaseModel):
     proposer: str | None
     git_commit: str | None
     data_sha256: str | None
+    evidence: str | None
     build_key: str | None
     rationale: str | None
     aliases: tuple[str, ...]
@@ -229,6 +230,7 @@ def _read(found: Any, aliases: dict[str, Any], metrics: dict[str, float]) -> Ver
         proposer=tags.get(f"{PREFIX}proposer"),
         git_commit=tags.get(f"{PREFIX}git_commit"),
         data_sha256=tags.get(f"{PREFIX}data_sha256"),
+        evidence=tags.get(f"{PREFIX}evidence"),
         build_key=tags.get(f"{PREFIX}build_key"),
         rationale=tags.get(RATIONALE),
         aliases=tuple(sorted(alias for alias, number in aliases.items() if str(number) == str(found.version))),

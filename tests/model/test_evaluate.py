@@ -141,7 +141,15 @@ def test_weak_grouping_marks_the_evidence(archive, released, tmp_path):
     found = run(weak, released, tmp_path / "out")
 
     assert found.evidence == "weak grouping"
-    assert "Weak grouping." in (tmp_path / "out/report.html").read_text()
+    page = (tmp_path / "out/report.html").read_text()
+    assert "<strong>Weak grouping. Some images came without patient ids" in page
+    assert "images; weak grouping</small>" in page
+
+
+def test_named_patients_are_no_weak_grouping(archive, released, tmp_path):
+    run(archive, released, tmp_path / "out")
+
+    assert "eak grouping" not in (tmp_path / "out/report.html").read_text()
 
 
 @pytest.mark.parametrize(("label", "missing"), [(0.0, "no fractures"), (1.0, "no non-fractures")])

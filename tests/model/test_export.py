@@ -22,7 +22,7 @@ from components.serving.bundle import Bundle, Graph
 
 def run(source, bundle, parity=0.001, **changes):
     given = {"trained": source.trained, "calibration": source.calibration, "features": source.features} | changes
-    export(**source.inputs, **given, bundle=bundle, params=Export(variant="float32", parity=parity))
+    export(**(source.inputs | given), bundle=bundle, params=Export(variant="float32", parity=parity))
 
 
 def test_the_released_graph_says_what_the_network_says(trained, released):
@@ -119,6 +119,17 @@ def test_the_card_says_what_the_model_is_for(released):
     assert "trained from random weights" in card
     assert "| north | 64 | 32 |" in card
     assert "{" not in card
+
+
+def test_the_card_marks_weak_grouping(trained, released, tmp_path):
+    """Beside its only figure; a card of named patients does not."""
+    accepted = tmp_path / "accepted.parquet"
+    pd.read_parquet(trained.inputs["accepted"]).assign(grouping="weak").to_parquet(accepted)
+    card = (run(trained, tmp_path / "b", accepted=accepted) / "model_card.md").read_text()
+
+    assert "\nWeak grouping. Some images came without patient ids" in card
+    assert "| AUROC on `tune` (chose the epoch, so optimistic; weak grouping) |" in card
+    assert "eak grouping" not in (released / "model_card.md").read_text()
 
 
 def test_the_heat_map_points_at_the_spot(trained, released):

@@ -65,7 +65,12 @@ def make(folder: Path, key: str) -> Made:
     weights = b"weights " + key.encode()
     (bundle / "manifest.json").write_text(json.dumps({"parts": {"model.tflite": hashlib.sha256(weights).hexdigest()}}))
     (bundle / "model.tflite").write_bytes(weights)
-    figures = {"auroc": {"value": 0.91, "low": 0.88, "high": 0.94, "n": 400}, "slices": [{"site": "A"}], "ece": 0.02}
+    figures = {
+        "evidence": "weak grouping",
+        "auroc": {"value": 0.91, "low": 0.88, "high": 0.94, "n": 400},
+        "slices": [{"site": "A"}],
+        "ece": 0.02,
+    }
     (evaluation / "evaluation.json").write_text(json.dumps(figures))
     (evaluation / "report.html").write_text("<p>report</p>")
     (trained / "history.json").write_text(json.dumps([{"epoch": 1, "loss": 0.7}, {"epoch": 2, "loss": 0.5}]))

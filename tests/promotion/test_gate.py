@@ -109,6 +109,20 @@ def test_a_first_champion_is_judged_by_the_floors(sound, ledger):
     assert (read.version, read.bundle_hash, read.champion_hash) == (1, Bundle.open(sound["challenger"]).hash, None)
 
 
+def test_weak_grouping_is_marked_wherever_the_decision_is_read(sound, ledger, tmp_path):
+    """In the record, in its first line, in what the reviewer reads in the registry, and as the first warning."""
+    shutil.copytree(sound["evaluation"], tmp_path / "evaluation")
+    path = tmp_path / "evaluation/evaluation.json"
+    path.write_text(path.read_text().replace('"patient grouping"', '"weak grouping"'))
+    given = sound | {"evaluation": tmp_path / "evaluation"}
+    found = gate(**given, champion=None, params=PARAMS, ledger=ledger, context=context(1))
+
+    assert ledger.entries("decision")[0].body["evidence"] == "weak grouping"
+    assert found.text().splitlines()[0] == "Version 1: passed (no champion yet; weak grouping)"
+    assert found.markdown().startswith("## Version 1: passed (no champion yet; weak grouping)")
+    assert found.warnings[0].startswith("Weak grouping. Some images came without patient ids")
+
+
 def test_the_same_question_is_asked_once(sound, ledger):
     """A second run answers from the record: no look, no entry."""
     first = gate(**sound, champion=None, params=PARAMS, ledger=ledger, context=context(1))

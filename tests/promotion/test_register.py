@@ -39,6 +39,16 @@ def test_a_version_says_where_it_came_from(first):
     assert version.bundle_hash == "34a45580983d15c4891fd5c10cf7bdd1362f4d5f6a237c544ab28b4c211cf83c"
 
 
+def test_a_version_says_how_good_its_evidence_is(first):
+    """In the registry too, on the version and on its run, beside the figures."""
+    (version,) = first.versions(NAME)
+    with first.client() as client:
+        tags = client.get_run(version.run_id).data.tags
+
+    assert version.evidence == "weak grouping"
+    assert tags["osteoflow.evidence"] == "weak grouping"
+
+
 def test_figures_carry_their_interval_and_denominator(first):
     """An estimate is four metrics; lists stay in the artifact."""
     metrics = first.versions(NAME)[0].metrics
