@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
+
+from flows.terminal import Json, say, settings_of
 
 data_app = typer.Typer(help="What is in the archive, since when, and what waits outside.", no_args_is_help=True)
 
@@ -10,3 +15,30 @@ data_app = typer.Typer(help="What is in the archive, since when, and what waits 
 @data_app.callback()
 def data() -> None:
     """What is in the archive, since when, and what waits outside."""
+
+
+@data_app.command("merge-patients")
+def merge_patients(
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            help="CSV with patient_id, same_as, and issuer where ids have one; asked for when left out.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    issuer: Annotated[str, typer.Option(help="Issuer of the patient ids, where the rows do not say.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Record that two patient ids of a site are one person: pseudonyms only, committed; nobody is moved."""
+    settings = settings_of()
+    from flows.merges import merge_patients as record
+    from flows.merges import pair, read_pairs
+
+    if file:
+        pairs = read_pairs(file, issuer=issuer)
+    else:
+        # Asked for, not given as arguments: a shell keeps those.
+        pairs = [pair(typer.prompt("patient id"), typer.prompt("is the same person as"), issuer)]
+    merged = record(settings, pairs)
+    say(merged.text(), merged.model_dump(), as_json)

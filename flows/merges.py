@@ -6,6 +6,7 @@ No Prefect flow: its server would keep the arguments, and original ids are kept 
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 
 from pydantic import BaseModel
 
@@ -44,22 +45,36 @@ class Merged(BaseModel):
         return "\n".join(lines)
 
 
-def read_pairs(text: str, *, issuer: str = "") -> list[tuple[str, str]]:
+def read_pairs(path: Path, *, issuer: str = "") -> list[tuple[str, str]]:
     """Identities, two a row, of a CSV with patient_id, same_as, and issuer where it is stated.
 
     Raises:
-        DataError: a column is missing or an id is empty; a row is named by its number alone.
+        DataError: it is no UTF-8, a column is missing or an id is empty; a row is named by its number alone.
     """
-    table = csv.DictReader(text.splitlines())
+    try:
+        table = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
+    except UnicodeDecodeError:
+        raise DataError("merges: not UTF-8; nothing was recorded") from None
     require(table.fieldnames, COLUMNS, "merges")
     pairs = []
     for number, row in enumerate(table, start=2):
-        ids = [(row[name] or "").strip() for name in COLUMNS]
-        if not all(ids):
-            raise DataError(f"merges row {number}: an id is empty; nothing was recorded")
-        site = (row.get("issuer") or issuer).strip()
-        pairs.append((identity(ids[0], site), identity(ids[1], site)))
+        try:
+            pairs.append(pair(row["patient_id"], row["same_as"], row.get("issuer") or issuer))
+        except DataError as error:
+            raise DataError(f"merges row {number}: {error}") from None
     return pairs
+
+
+def pair(one: str | None, other: str | None, issuer: str) -> tuple[str, str]:
+    """Two ids of one issuer, as the texts pseudonyms are made of.
+
+    Raises:
+        DataError: one is empty.
+    """
+    ids = [(name or "").strip() for name in (one, other)]
+    if not all(ids):
+        raise DataError("an id is empty; nothing was recorded")
+    return identity(ids[0], issuer.strip()), identity(ids[1], issuer.strip())
 
 
 def merge_patients(settings: Settings, pairs: list[tuple[str, str]]) -> Merged:

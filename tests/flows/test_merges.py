@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from components.params import load
 from components.radiograph.phantom import DETECTOR_A, write_archive
 from components.settings import Settings, load_settings
 from flows import clients
-from flows.merges import merge_patients, read_pairs
+from flows.merges import merge_patients, pair, read_pairs
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
@@ -49,8 +51,8 @@ def archive(tmp_path_factory) -> tuple[Settings, list[str]]:
 
 def test_a_merge_is_recorded_and_committed_under_pseudonyms(archive):
     settings, (one, other, *_) = archive
-    said = merge_patients(settings, read_pairs(f"patient_id,same_as\n{one},{other}\n"))
-    again = merge_patients(settings, read_pairs(f"patient_id,same_as\n{other},{one}\n"))
+    said = merge_patients(settings, [pair(one, other, "")])
+    again = merge_patients(settings, [pair(other, one, "")])
     log = settings.workspace / "data/merges.csv"
     history = subprocess.run(
         ["git", "log", "-1", "--stat", "-p"], cwd=settings.workspace, capture_output=True, text=True, check=True
@@ -67,7 +69,7 @@ def test_an_id_that_nobody_has_is_counted(archive):
     """The ids mean nothing under another issuer."""
     settings, (_, _, one, other) = archive
 
-    assert merge_patients(settings, read_pairs(f"patient_id,same_as\n{one},{other}\n", issuer="ELSEWHERE")).unseen == 2
+    assert merge_patients(settings, [pair(one, other, "ELSEWHERE")]).unseen == 2
 
 
 def test_an_archive_that_is_not_all_here_records_nothing(archive):
@@ -77,7 +79,7 @@ def test_an_archive_that_is_not_all_here_records_nothing(archive):
     aside = shard.rename(shard.with_name(".aside"))
     try:
         with pytest.raises(DataError, match=r"data/studies: 0 of 1 shards are here; run `dvc pull` first"):
-            merge_patients(settings, read_pairs(f"patient_id,same_as\n{one},{other}\n"))
+            merge_patients(settings, [pair(one, other, "")])
     finally:
         aside.rename(shard)
 
@@ -86,6 +88,52 @@ def test_an_archive_that_is_not_all_here_records_nothing(archive):
     ("text", "said"),
     [("patient_id\n1\n", r"column\(s\) same_as missing"), ("patient_id,same_as\n1,\n", "merges row 2: an id is empty")],
 )
-def test_a_list_that_says_nothing_is_refused(text, said):
+def test_a_list_that_says_nothing_is_refused(tmp_path, text, said):
+    (tmp_path / "list.csv").write_text(text)
+
     with pytest.raises(DataError, match=said):
-        read_pairs(text)
+        read_pairs(tmp_path / "list.csv")
+
+
+def test_a_row_may_name_its_issuer(tmp_path):
+    """An id means something within its issuer only."""
+    (tmp_path / "list.csv").write_text("patient_id,same_as,issuer\n1,2,NORTH\n3,4,\n")
+
+    assert read_pairs(tmp_path / "list.csv", issuer="SOUTH") == [
+        ("NORTH\x001", "NORTH\x002"),
+        ("SOUTH\x003", "SOUTH\x004"),
+    ]
+
+
+@pytest.mark.parametrize("given", ["file", "asked"])
+def test_the_command_records_and_prints_no_id(archive, tmp_path, given):
+    """With a file, or asked for on the terminal."""
+    settings, ids = archive
+    one, other = ids[1:3] if given == "file" else ids[2:4]
+    (tmp_path / "list.csv").write_text(f"patient_id,same_as\n{one},{other}\n")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "flows.cli",
+            "data",
+            "merge-patients",
+            *([str(tmp_path / "list.csv")] * (given == "file")),
+        ],
+        cwd=tmp_path,
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(tmp_path),
+            "PYTHONPATH": str(REPOSITORY),
+            "OSTEOFLOW_WORKSPACE": str(settings.workspace),
+            "OSTEOFLOW_KEY_DIR": str(settings.key_dir),
+        },
+        input=f"{one}\n{other}\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "1 merge(s) recorded, 0 known already." in done.stdout
+    assert [name for name in (one, other) if name in done.stdout.partition("1 merge")[2]] == []
