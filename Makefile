@@ -9,7 +9,7 @@ IN_TWO := -n 2 --dist loadgroup --no-loadscope-reorder
 # Hospital networks often end TLS in a proxy with a certificate of their own: trust what the machine trusts.
 export UV_SYSTEM_CERTS := true
 
-.PHONY: help demo up test test-fast lint format bench screenshots clean
+.PHONY: help demo up test test-fast lint format bench screenshots recordings clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,9 @@ bench: .venv/.ready  ## Time a prediction beside what a team would otherwise cal
 
 screenshots: .venv/.ready  ## Photograph the demo's pages for the README (needs Chromium and a finished demo)
 	$(RUN)/python docs/screenshots.py
+
+recordings: .venv/.ready  ## Record intake from a real S3-compatible store and a real PACS (needs the packages of .ci/run)
+	@$(RUN)/python docs/record.py
 
 clean:  ## Remove the environment and the demo; data versions and this clone's own state stay
 	rm -rf .venv .tools .osteoflow/demo

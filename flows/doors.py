@@ -30,7 +30,7 @@ class Door(Protocol):
     @property
     def may_be_empty(self) -> bool: ...
 
-    def bring(self) -> None: ...
+    def bring(self) -> str: ...
 
     def landed(self) -> None: ...
 
@@ -42,8 +42,9 @@ class Here:
     path: Path
     may_be_empty: bool = False
 
-    def bring(self) -> None:
+    def bring(self) -> str:
         """Nothing to fetch."""
+        return ""
 
     def landed(self) -> None:
         """Nothing to remove."""

@@ -16,15 +16,17 @@ from flows.effects import effect
 
 
 class Arrival(BaseModel):
-    """What came in, and the commit that versions it (None: nothing new)."""
+    """What came in, and the commit that versions it (None: nothing new). found: what lay behind the door, in words."""
 
     batch: Batch
     commit: str | None
+    found: str = ""
 
     def text(self) -> str:
         """The batch in a few lines, for a person."""
         version = f"Data version {self.commit[:12]}." if self.commit else "Nothing new: the data version stands."
-        return f"{self.batch.message()}\n{version}"
+        found = f"source: {self.found}\n" if self.found else ""
+        return f"{self.batch.message()}\n{found}{version}"
 
 
 @flow(name="intake")
@@ -36,7 +38,7 @@ def intake(source: str | None = None, labels_file: str | None = None) -> Arrival
     studies, labels = params.paths.studies, params.paths.labels
     entrance = door(settings, source, Path(labels_file) if labels_file else None)
     with home.writing():
-        effect(entrance.bring)()
+        found = effect(entrance.bring)()
         batch = effect(take_in)(
             source=entrance.path,
             may_be_empty=entrance.may_be_empty,
@@ -50,4 +52,4 @@ def intake(source: str | None = None, labels_file: str | None = None) -> Arrival
     commit = effect(home.commit_data)([studies, labels], batch.message())
     with home.writing():  # only now: until the commit, what was brought is the only other copy
         effect(entrance.landed)()
-    return Arrival(batch=batch, commit=commit)
+    return Arrival(batch=batch, commit=commit, found=found)

@@ -46,8 +46,8 @@ class Inbox:
         """What intake opens."""
         return self.folder
 
-    def bring(self) -> None:
-        """Claim every file that is whole.
+    def bring(self) -> str:
+        """Claim every file that is whole; return in a few words what is there.
 
         Raises:
             DataError: a file cannot be moved.
@@ -70,6 +70,7 @@ class Inbox:
         self.brought = [path for path in files.rglob("*") if path.is_file()]
         with atomic_path(self.folder / INDEX) as draft:
             draft.write_text(json.dumps({"lost": []}), encoding="ascii")
+        return f"{len(self.brought)} in the inbox"
 
     def landed(self) -> None:
         """Remove what was claimed before; the archive or the quarantine holds it now."""

@@ -120,8 +120,8 @@ class Fetched:
         """What intake opens."""
         return self.folder
 
-    def bring(self) -> None:
-        """Fetch what has not landed yet.
+    def bring(self) -> str:
+        """Fetch what has not landed yet; return in a few words what is there.
 
         Raises:
             DataError: nothing is there, or it does not fit on the disk.
@@ -138,15 +138,20 @@ class Fetched:
         places = _places(self.folder / FILES, [offers[record] for record in wanted])
         self._sweep(set(places.values()))
         self._room([(offers[record], places[offers[record].name]) for record in wanted])
-        log.info("%d objects there, %d new", len(offers), len(new))
-        work = partial(self._one, places)
+        lost: dict[str, str | None] = {}
         with ThreadPoolExecutor(self.remote.parallel) as pool:
-            lost = dict(zip(wanted, pool.map(work, [offers[record] for record in wanted]), strict=True))
+            for record, reason in zip(
+                wanted, pool.map(partial(self._one, places), [offers[record] for record in wanted]), strict=True
+            ):
+                lost[record] = reason
+                if len(lost) % 50 == 0:
+                    log.info("fetched %d of %d", len(lost), len(wanted))
         if self.labels:
             _lay(self.labels, self.folder / FILES / "labels.csv")
         self.fresh = sorted(record for record in new if not lost.get(record))
         with atomic_path(self.folder / INDEX) as draft:
             draft.write_text(json.dumps({"lost": [reason for reason in lost.values() if reason]}), encoding="ascii")
+        return f"{len(offers)} there, {len(offers) - len(new)} of them not fetched again"
 
     def landed(self) -> None:
         """Remember what was brought and remove the files. Killed before, the next run brings nothing twice."""
