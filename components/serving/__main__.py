@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+import warnings
 
 from components.errors import OsteoflowError
 from components.params import load
@@ -57,7 +58,13 @@ def dicom_node() -> int:
     from components.serving.dicom_node import serve
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("pynetdicom").setLevel(logging.ERROR)  # at a lower level it writes what it is sent
+    for library in (
+        "pynetdicom",
+        "pydicom",
+        "py.warnings",
+    ):  # at a lower level they write UIDs and values they are sent
+        logging.getLogger(library).setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
     stopped = threading.Event()
     for sign in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sign, lambda *_: stopped.set())

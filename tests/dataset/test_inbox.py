@@ -48,6 +48,28 @@ def test_what_a_modality_sends_is_taken_in_and_removed(folder, door, home, make,
     assert files(folder, tmp_path / "claimed") == []
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Invalid value for VR:UserWarning")  # one of the senders made its own UIDs
+def test_real_radiographs_in_every_syntax_arrive_as_they_lie(
+    folder, door, home, new_home, real_data, tmp_path, servers_required
+):
+    """Sent by DCMTK or read from the folder: the same pixels under the same pseudonyms, and the same refusals."""
+    servers_required(["dcmsend"])
+    with serve(folder, port=0) as port:
+        where = ["-aec", "OSTEOFLOW", "127.0.0.1", str(port), "+sd", str(real_data / "dicom" / "radiographs")]
+        subprocess.run([shutil.which("dcmsend"), *where], check=True, capture_output=True)
+    beside = new_home("beside")
+
+    sent = through(door(), home)
+    read = beside.take_in(real_data / "dicom" / "radiographs")
+
+    assert (sent.added, sent.duplicates) == (6, 5)  # two of the pictures come in several syntaxes
+    assert (sent.added, sent.duplicates, sent.refused) == (read.added, read.duplicates, read.refused)
+    columns = ["pixel_sha256", "patient_id", "rows", "bits_stored"]  # which of two twins came first is chance
+    ours, theirs = (h.catalog()[columns].sort_values(columns).reset_index(drop=True) for h in (home, beside))
+    assert ours.equals(theirs)
+
+
 def test_killed_before_it_landed_nothing_is_lost(folder, door, home, make, tmp_path):
     """What was claimed and never landed is taken in by the next run, with what arrived since."""
     make.dicoms(folder, [1])

@@ -87,6 +87,22 @@ def test_what_a_pacs_holds_lands_as_it_was_sent(store, door, home, new_home, tmp
     assert ours.equals(theirs)
 
 
+@pytest.mark.slow
+def test_real_radiographs_keep_their_syntax_and_pixels(pacs, door, home, new_home, real_data):
+    """Lossless and lossy codecs of several makers, through the PACS and from the folder."""
+    for path in sorted((real_data / "dicom" / "radiographs").iterdir()):
+        httpx.post(f"{pacs.rest}/instances", content=path.read_bytes()).raise_for_status()
+    beside = new_home("beside")
+
+    batch = through(door(), home)
+    beside.take_in(real_data / "dicom" / "radiographs")
+
+    assert (batch.added, batch.duplicates) == (6, 5)  # two of the pictures come in several syntaxes
+    columns = ["pixel_sha256", "patient_id", "rows", "bits_stored"]  # which of two twins came first is chance
+    ours, theirs = (h.catalog()[columns].sort_values(columns).reset_index(drop=True) for h in (home, beside))
+    assert ours.equals(theirs)
+
+
 def test_a_second_run_fetches_and_adds_nothing(store, door, home):
     store([1, 2])
     session = Counting()
