@@ -41,6 +41,8 @@ class Paths(Section):
 class Intake(Section):
     shard_mb: int = Field(gt=0, le=1024, description="largest image shard, in MB of encoded pixels")
     max_megapixels: int = Field(gt=0, description="larger images are refused before they are decoded")
+    seconds_per_file: float = Field(gt=0, description="a file that is not decoded by then is refused")
+    memory_mb: int = Field(ge=256, description="MiB that decoding one file may take; one that wants more is refused")
     weak_block: int = Field(gt=0, description="archives without patient ids: neighbouring image numbers per group")
     burned_in: Literal["mask", "quarantine"] = Field(
         description="text in the pixels that is no marker: paint it over, or refuse the image"

@@ -6,6 +6,7 @@ The labels of a shard are written before its images: an image in the archive say
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,8 +14,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from components.dataset.items import Item, Source, Statement
-from components.dataset.quarantine import Refusal, quarantined
+from components.dataset.quarantine import Entry, Refusal, entry, quarantined
 from components.dataset.store import Packed, catalog, label_events, shards, write_images, write_labels
+from components.dataset.workers import Bounds, Lost, bounded
 from components.errors import MissingPatient, UnreadableImage
 from components.radiograph.burned_in import Policy, clean
 from components.radiograph.deidentify import Pseudonyms
@@ -43,12 +45,23 @@ class Outcome:
     refusal: Refusal | None = None
 
 
+def looked(door: Door, items: list[Item], bounds: Bounds) -> Iterator[Outcome]:
+    """Look at every item, in order, in processes that may be lost; a file that breaks its bounds is refused."""
+    for item, seen in zip(items, bounded(look, door, items, bounds), strict=True):
+        if isinstance(seen, Lost):
+            # Looked at once more, but only to keep it; what cannot even be read is listed all the same.
+            [kept] = bounded(keep, (door, seen.reason), [item], bounds)
+            yield Outcome(None, refusal=Refusal(seen.reason)) if isinstance(kept, Lost) else kept
+        else:
+            yield seen
+
+
 def look(door: Door, item: Item) -> Outcome:
     """Read one file (in any process)."""
     data, image_id = b"", None
     try:
-        if item.size() > door.max_megapixels * 1_000_000 * UNCOMPRESSED:
-            raise UnreadableImage("the file is larger than any image allowed", reason="too_large")
+        if _too_large(door, item):
+            return keep((door, "too_large"), item)
         data = _bytes(item)
         image_id = item.image_id(data, door.pseudonyms)
         if image_id in door.known:
@@ -63,9 +76,30 @@ def look(door: Door, item: Item) -> Outcome:
         return Outcome(image_id, refusal=Refusal("undecodable", data))
 
 
+def keep(why: tuple[Door, str], item: Item) -> Outcome:
+    """A refusal of `item` for `why`: its bytes, or no more than its hash where it is too large to copy."""
+    door, reason = why
+    try:
+        if _too_large(door, item):
+            return Outcome(None, refusal=Refusal(reason, digest=item.file.sha256()))
+        data = _bytes(item)
+        return Outcome(item.image_id(data, door.pseudonyms), refusal=Refusal(reason, data))
+    except (UnreadableImage, OSError):
+        return Outcome(None, refusal=Refusal(reason))
+
+
+def _too_large(door: Door, item: Item) -> bool:
+    try:
+        return item.file.size() > door.max_megapixels * 1_000_000 * UNCOMPRESSED
+    except OSError:
+        return False  # gone: reading it says so
+
+
 def _bytes(item: Item) -> bytes:
     try:
-        return item.data()
+        return item.file.data()
+    except MemoryError:
+        raise
     except Exception as error:  # noqa: BLE001  (a damaged or encrypted archive may raise anything)
         raise UnreadableImage(f"the file cannot be read ({type(error).__name__})", reason="unreadable") from None
 
@@ -84,7 +118,7 @@ class Arrivals:
         self.before = len(label_events(labels))
         self.waiting: list[Packed] = []
         self.events: list[LabelEvent] = []
-        self.refusals: list[Refusal] = []
+        self.refusals: list[tuple[Entry, bytes]] = []
         self.silent = set(offer.statements)  # images that were spoken about but have not been seen
         self.counts: dict[str, Counter[str]] = {
             name: Counter() for name in ("refused", "refused_by_label", "labels", "sites")
@@ -96,9 +130,17 @@ class Arrivals:
         said = self.offer.statements.get(outcome.image_id or "")
         self.silent.discard(outcome.image_id or "")
         if outcome.refusal:
-            self.refusals.append(outcome.refusal)
+            label = said.label if said else UNKNOWN
+            line = entry(
+                outcome.refusal,
+                image_id=outcome.image_id,
+                label=label,
+                batch=self.batch,
+                time=self.now.isoformat(),
+            )
+            self.refusals.append(line)
             self.counts["refused"][outcome.refusal.reason] += 1
-            self.counts["refused_by_label"][said.label if said else UNKNOWN] += 1
+            self.counts["refused_by_label"][label] += 1
             return
         image, image_id = outcome.image, outcome.image_id or ""
         if image is None or image_id in self.ids:
@@ -138,7 +180,7 @@ class Arrivals:
 
     def flush(self) -> None:
         """Write what waits: refusals, labels, then images, whose presence says that all of it is there."""
-        quarantined(self.quarantine, self.refusals, batch=self.batch)
+        quarantined(self.quarantine, self.refusals)
         number = sum(path.stem.startswith(f"{self.batch}-") for path in shards(self.labels))
         write_labels(self.labels, self.events, batch=f"{self.batch}-{number:04d}")
         write_images(self.studies, self.waiting, batch=self.batch, shard_bytes=self.shard_bytes)

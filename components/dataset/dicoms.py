@@ -29,12 +29,6 @@ class DicomFile:
 
     file: File
 
-    def size(self) -> int:
-        return self.file.size()
-
-    def data(self) -> bytes:
-        return self.file.data()
-
     def image_id(self, data: bytes, pseudonyms: Pseudonyms) -> str | None:
         uid = dicom.sop_instance_uid(data)
         return dicom.image_id(uid, pseudonyms) if uid else None

@@ -46,12 +46,6 @@ class FracAtlasFile:
     body_region: str
     hardware: bool
 
-    def size(self) -> int:
-        return self.file.size()
-
-    def data(self) -> bytes:
-        return self.file.data()
-
     def image_id(self, data: bytes, pseudonyms: Pseudonyms) -> str:
         return pseudonym(self.file.name, pseudonyms)
 

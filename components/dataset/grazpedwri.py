@@ -52,12 +52,6 @@ class GrazFile:
     study: str
     meta: tuple[tuple[str, Any], ...]
 
-    def size(self) -> int:
-        return self.file.size()
-
-    def data(self) -> bytes:
-        return self.file.data()
-
     def image_id(self, data: bytes, pseudonyms: Pseudonyms) -> str:
         return pseudonym(PurePosixPath(self.file.name).stem, pseudonyms)
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from components import params
-from components.dataset.arrivals import Arrivals, Door, look
+from components.dataset.arrivals import Arrivals, Door, looked
 from components.dataset.items import Source
 from components.dataset.sources import open_source
 from components.dataset.store import next_batch, shards, sweep
-from components.dataset.workers import ordered
+from components.dataset.workers import Bounds
 from components.radiograph.deidentify import Pseudonyms
 
 
@@ -92,7 +92,8 @@ def intake(
     batch = _batch(studies, labels, offer, pseudonyms)
     arrivals = Arrivals(offer, studies, labels, quarantine, batch, params.shard_mb * 1_000_000, now)
     door = Door(pseudonyms, params.max_megapixels, frozenset(arrivals.ids), params.burned_in)
-    for done, outcome in enumerate(ordered(look, door, offer.items, images=len(offer.items)), start=1):
+    bounds = Bounds(params.seconds_per_file, params.memory_mb)
+    for done, outcome in enumerate(looked(door, offer.items, bounds), start=1):
         arrivals.take(outcome)
         if progress:
             progress(done, len(offer.items))

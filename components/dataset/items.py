@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from components.dataset.tree import File
 from components.errors import DataError
 from components.radiograph.deidentify import Pseudonyms
 from components.radiograph.image import Radiograph
@@ -23,11 +24,9 @@ class Statement:
 class Item(Protocol):
     """One file of a source; it travels between processes and holds no pixels."""
 
-    def size(self) -> int:
-        """Bytes, without reading them."""
-
-    def data(self) -> bytes:
-        """The file."""
+    @property
+    def file(self) -> File:
+        """Where its bytes are."""
 
     def image_id(self, data: bytes, pseudonyms: Pseudonyms) -> str | None:
         """The image's pseudonym, without decoding pixels; None when the file does not say."""

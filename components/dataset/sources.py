@@ -68,7 +68,13 @@ def open_source(path: Path, pseudonyms: Pseudonyms, *, weak_block: int, may_be_e
     if not source.items and not source.statements and not lost and not may_be_empty:
         raise DataError("source: no files in it; nothing to take in")
     return (
-        Source(source.reader, [*source.items, *lost], source.names, source.statements, source.disagreements)
+        Source(
+            source.reader,
+            [*source.items, *(dicoms.DicomFile(nothing) for nothing in lost)],
+            source.names,
+            source.statements,
+            source.disagreements,
+        )
         if lost
         else source
     )

@@ -21,7 +21,6 @@ from typing import Protocol
 from components.dataset.store import atomic_path
 from components.errors import DataError, UnreadableImage
 from components.radiograph.deidentify import Pseudonyms
-from components.radiograph.image import Radiograph
 
 log = logging.getLogger("osteoflow.fetch")
 
@@ -75,25 +74,26 @@ class Unobtainable(UnreadableImage):
 
 
 @dataclass(frozen=True)
-class Lost:
-    """An item in the place of an object that could not be fetched."""
+class Nothing:
+    """The file that an object would be which could not be fetched."""
 
     reason: str
+    name: str = ""
 
     def size(self) -> int:
-        raise self._error()
+        raise UnreadableImage("it could not be fetched", reason=self.reason)
 
     def data(self) -> bytes:
-        raise self._error()
+        raise UnreadableImage("it could not be fetched", reason=self.reason)
 
-    def image_id(self, data: bytes, pseudonyms: Pseudonyms) -> str | None:
-        return None
+    def head(self) -> bytes:
+        raise UnreadableImage("it could not be fetched", reason=self.reason)
 
-    def read(self, data: bytes, pseudonyms: Pseudonyms, *, max_megapixels: int) -> Radiograph:
-        raise self._error()
+    def sha256(self) -> str:
+        raise UnreadableImage("it could not be fetched", reason=self.reason)
 
-    def _error(self) -> UnreadableImage:
-        return UnreadableImage("it could not be fetched", reason=self.reason)
+    def stamp(self) -> str:
+        return self.reason
 
 
 @dataclass
@@ -209,11 +209,11 @@ def is_spool(path: Path) -> bool:
     return (path / INDEX).is_file()
 
 
-def lost(path: Path) -> list[Lost]:
+def lost(path: Path) -> list[Nothing]:
     """What could not be fetched into the spool at `path`."""
     if not is_spool(path):
         return []
-    return [Lost(reason) for reason in json.loads((path / INDEX).read_text(encoding="ascii"))["lost"]]
+    return [Nothing(reason) for reason in json.loads((path / INDEX).read_text(encoding="ascii"))["lost"]]
 
 
 def write_whole(target: Path, write: Callable[[Path], object]) -> None:

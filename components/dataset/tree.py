@@ -6,6 +6,7 @@ zip inside a zip is a file like any other.
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from components.errors import DataError
 
 ZIP = b"PK\x03\x04"
 HEAD = 256 * 1024  # bytes; the size of a picture stands in them, behind the largest thumbnail
+PIECE = 1024 * 1024  # bytes read at once where only their hash is wanted
 MAX_TABLE = 64 * 1024 * 1024  # bytes of a table; FracAtlas's annotations are 2 MB
 
 
@@ -35,6 +37,9 @@ class File(Protocol):
 
     def head(self) -> bytes:
         """The first HEAD bytes of the content."""
+
+    def sha256(self) -> str:
+        """Hex SHA-256 of the content, read in pieces."""
 
     def stamp(self) -> str:
         """A short text that changes with the content, without reading it."""
@@ -57,6 +62,10 @@ class DiskFile:
     def head(self) -> bytes:
         with self.path.open("rb") as file:
             return file.read(HEAD)
+
+    def sha256(self) -> str:
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def stamp(self) -> str:
         return str(self.size())
@@ -87,6 +96,15 @@ class Member:
         archive = _opened(self.path, self.path.stat().st_mtime_ns)
         with archive.open(self.member) as file:
             return file.read(HEAD)
+
+    def sha256(self) -> str:
+        archive = _opened(self.path, self.path.stat().st_mtime_ns)
+        digest, left = hashlib.sha256(), self.bytes_
+        with archive.open(self.member) as file:
+            while piece := file.read(min(PIECE, left)):
+                digest.update(piece)
+                left -= len(piece)
+        return digest.hexdigest()
 
     def stamp(self) -> str:
         return str(self.crc)

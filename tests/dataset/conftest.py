@@ -50,14 +50,21 @@ class Home:
         return Pseudonyms(bytes(range(32)))
 
     def take_in(self, source: Path, *, now: datetime = NOON, may_be_empty: bool = False, **changes: int) -> Batch:
-        limits = {"shard_mb": 1, "max_megapixels": 10, "weak_block": 10, "burned_in": "mask", **changes}
+        limits = {
+            "shard_mb": 1,
+            "max_megapixels": 10,
+            "seconds_per_file": 20,
+            "memory_mb": 2048,
+            "weak_block": 10,
+            "burned_in": "mask",
+        } | changes
         return intake(
             source=source,
             studies=self.studies,
             labels=self.labels,
             quarantine=self.quarantine,
             pseudonyms=self.pseudonyms,
-            params=params.Intake(**limits),
+            params=params.Intake(**limits | changes),
             now=now,
             may_be_empty=may_be_empty,
         )

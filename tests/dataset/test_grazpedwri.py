@@ -89,7 +89,7 @@ def test_a_classified_fracture_that_is_not_visible_is_no_negative(home, archive)
 def test_sixteen_bits_arrive_unchanged(home, archive):
     source = open_source(archive(), home.pseudonyms, weak_block=10)
     item = source.items[0]
-    image = item.read(item.data(), home.pseudonyms, max_megapixels=1)
+    image = item.read(item.file.data(), home.pseudonyms, max_megapixels=1)
 
     assert image.pixels.dtype == np.uint16
     assert np.array_equal(image.pixels, np.array(Image.open(io.BytesIO(png(0)))))
@@ -101,7 +101,7 @@ def test_fracture_boxes_become_pixels(home, archive):
     text = "8 0.1 0.1 0.1 0.1\n3 0.5 0.25 0.5 0.1\n4 0.9 0.9 0.1 0.1\n"
     source = open_source(archive(boxes={stem: text}), home.pseudonyms, weak_block=10)
     said = [statement for statement in source.statements.values() if statement.label == "fracture"]
-    meta = source.items[0].read(source.items[0].data(), home.pseudonyms, max_megapixels=1).meta
+    meta = source.items[0].read(source.items[0].file.data(), home.pseudonyms, max_megapixels=1).meta
 
     assert [box.model_dump() for box in said[0].boxes] == [{"x": 20.0, "y": 20.0, "width": 40.0, "height": 10.0}]
     assert meta.hardware is True

@@ -35,7 +35,8 @@ else:
 try:
     intake(source=source, studies=home / "studies", labels=home / "labels", quarantine=home / "quarantine",
            pseudonyms=Pseudonyms(bytes(range(32))),
-           params=Intake(shard_mb=1, max_megapixels=10, weak_block=10, burned_in="mask"),
+           params=Intake(shard_mb=1, max_megapixels=10, seconds_per_file=20, memory_mb=2048, weak_block=10,
+                         burned_in="mask"),
            now=datetime(2026, 1, 1, 12, tzinfo=UTC))
 except OsteoflowError as error:
     print(f"{type(error).__name__}: {error}")

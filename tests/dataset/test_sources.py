@@ -47,7 +47,7 @@ def bright_share(home, make, tmp_path, shot) -> float:
     """Share of bright pixels inside the box, as archive and label log give both back."""
     source = open_source(make.fracatlas(tmp_path / "source", [shot]), home.pseudonyms, weak_block=10)
     [item] = source.items
-    image = item.read(item.data(), home.pseudonyms, max_megapixels=1)
+    image = item.read(item.file.data(), home.pseudonyms, max_megapixels=1)
     [box] = source.statements[image.meta.image_id].boxes
     x, y, width, height = (round(v) for v in (box.x, box.y, box.width, box.height))
     inside = image.pixels[y : y + height, x : x + width] > 128
