@@ -203,7 +203,7 @@ def _picture(dataset: Dataset) -> Picture:
     """
     try:
         found = picture(stored_values(dataset), dataset)
-    except UnreadableImage:
+    except (UnreadableImage, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001  (decoders raise anything; the text may quote the file)
         reason = "truncated" if any(word in str(error).lower() for word in SHORT) else "undecodable"

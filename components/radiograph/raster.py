@@ -83,7 +83,7 @@ def read_raster(data: bytes, *, max_megapixels: int) -> Raster:
             tags, orientation = dict(getattr(image, "tag_v2", {})), _orientation(image)  # turning drops them
             _whole(image, data, form)
             pixels, bits = _gray(image, data, form, tags)
-    except UnreadableImage:
+    except (UnreadableImage, MemoryError):
         raise
     except Image.DecompressionBombError:
         raise UnreadableImage(f"more than {max_megapixels} megapixels", reason="too_large") from None
