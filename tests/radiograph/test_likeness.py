@@ -82,6 +82,14 @@ def test_a_flat_picture_is_like_nothing(picture):
     assert alike(flat, picture) < SAME
 
 
+def test_noise_is_like_no_other_noise():
+    """Both are told apart before any registration."""
+    one, other = np.random.default_rng(0).integers(0, 256, (2, 96, 96), dtype=np.uint8)
+
+    assert alike(one, other) == 0
+    assert alike(one, one) > SAME
+
+
 def test_a_thumbnail_has_one_size(picture):
     small = thumbnail(picture[:20, :9].astype(np.uint16) * 256)
 
