@@ -82,12 +82,16 @@ def intake(
     What is here already is not fetched or stored again; repeat the command after any failure.
     """
     settings_of()
+    from pydantic import SecretStr
+
     from flows.intake import intake as run
     from flows.progress import shown
 
     place = str(Path(source).resolve()) if source and "://" not in source else source
     with shown("intake", quiet=as_json):
-        arrival = run(source=place, labels_file=str(labels.resolve()) if labels else None)
+        arrival = run(
+            source=SecretStr(place) if place else None, labels_file=SecretStr(str(labels.resolve())) if labels else None
+        )
     say(arrival.text(), arrival.model_dump(), as_json)
 
 

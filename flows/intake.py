@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from prefect import flow
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from components.dataset.intake import Batch
 from components.dataset.intake import intake as take_in
@@ -30,13 +30,15 @@ class Arrival(BaseModel):
 
 
 @flow(name="intake")
-def intake(source: str | None = None, labels_file: str | None = None) -> Arrival:
+def intake(source: SecretStr | None = None, labels_file: SecretStr | None = None) -> Arrival:
     """Take `source` (default: the inbox) in, refuse what cannot be used, version it and commit the pointers."""
     settings = clients.load_settings()
     params = clients.params(settings)
     home = clients.workspace(settings)
     studies, labels = params.paths.studies, params.paths.labels
-    entrance = door(settings, source, Path(labels_file) if labels_file else None)
+    # Secret: a folder or a zip may be called after a person, and Prefect writes the parameters of a run down.
+    place, table = (value.get_secret_value() if value else None for value in (source, labels_file))
+    entrance = door(settings, place, Path(table) if table else None)
     with home.writing():
         found = effect(entrance.bring)()
         batch = effect(take_in)(

@@ -75,8 +75,7 @@ def read_labels(text: str, pseudonyms: Pseudonyms) -> dict[str, Statement]:
             boxes = BOXES.validate_python(json.loads((row.get("boxes") or "").strip() or "[]"))
         except UnknownLabel:
             raise UnknownLabel(
-                f"{LABELS_FILE} row {number}: label {label[:40]!r} is not one of {', '.join(VALUES)}; "
-                "nothing was taken in"
+                f"{LABELS_FILE} row {number}: the label is not one of {', '.join(VALUES)}; nothing was taken in"
             ) from None
         except (ValueError, ValidationError):
             raise DataError(

@@ -136,8 +136,7 @@ def _rows(text: str) -> dict[str, dict[str, str]]:
     for number, row in enumerate(table, start=2):
         if (row["fracture_visible"] or "") not in ("", "0", "1", "0.0", "1.0"):
             raise UnknownLabel(
-                f"{TABLE} row {number}: fracture_visible is {str(row['fracture_visible'])[:40]!r}, not 1, 0 or empty; "
-                "nothing was taken in"
+                f"{TABLE} row {number}: fracture_visible is neither 1, 0 nor empty; nothing was taken in"
             )
         if rows.setdefault(row["filestem"], row) is not row:
             raise DataError(f"{TABLE} row {number}: a second row about one image; keep one")

@@ -228,7 +228,7 @@ def _describe(dataset: Dataset, clean: Dataset, pseudonyms: Pseudonyms) -> None:
         if numbers and None not in numbers:
             setattr(clean, name, numbers if len(numbers) > 1 else numbers[0])
     for name in profile.WHOLE:
-        if len(found := _values(dataset, name)) == 1 and isinstance(found[0], int):
+        if len(found := _values(dataset, name)) == 1 and isinstance(found[0], int) and abs(found[0]) < MAX_LUT:
             setattr(clean, name, int(found[0]))
     types = [str(value).strip().upper() for value in _values(dataset, "ImageType")[:2]]
     if len(types) == 2 and all(value in terms for value, terms in zip(types, profile.IMAGE_TYPES, strict=True)):

@@ -184,7 +184,7 @@ def _accept(dataset: Dataset, max_megapixels: int) -> None:
         raise UnreadableImage("no pixels in it", reason="no_pixels")
     if photometric not in SHAPES or samples != 1:
         raise UnreadableImage(
-            f"photometric interpretation {photometric[:16]!r}, expected one of {', '.join(SHAPES)}",
+            f"photometric interpretation is not one of {', '.join(SHAPES)}, or more than one sample a pixel",
             reason="photometric",
         )
     if shape not in ("", SHAPES[photometric]):

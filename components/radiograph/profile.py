@@ -72,7 +72,7 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 WHOLE = (
     "SamplesPerPixel", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
-    "NumberOfFrames", "PixelIntensityRelationshipSign", "SmallestImagePixelValue", "LargestImagePixelValue",
+    "PixelIntensityRelationshipSign", "SmallestImagePixelValue", "LargestImagePixelValue",
     "PixelPaddingValue", "PixelPaddingRangeLimit",
 )  # fmt: skip
 LISTS_OF_CODES = (

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import SecretStr
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -125,7 +126,7 @@ def first_champion(story: Story, site_a: Any) -> None:
     from flows.retrain import retrain
 
     with act("Site A: intake, de-identification, data version"):
-        arrival = intake(source=str(site_a.folder))
+        arrival = intake(source=SecretStr(str(site_a.folder)))
     with act("First model: validate, split, train, calibrate, export, evaluate, register, gate"):
         judgement = retrain()
     story.judged(0, judgement, arrival.commit[:12])
@@ -167,7 +168,7 @@ def production(story: Story, client: Any, site_b: Any) -> list[dict[str, Any]]:
     with counted("Site B: production cases scored by the service", len(site_b.phantoms)) as advance:
         answers = send(client, site_b.files, advance)
     with act("Site B: the same images into the archive, unlabelled"):
-        intake(source=str(site_b.folder))
+        intake(source=SecretStr(str(site_b.folder)))
     with act("Monitoring"):
         watch = monitor()
     story.tell("production", 0, watch.summary())

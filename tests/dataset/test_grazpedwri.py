@@ -162,7 +162,7 @@ def test_a_flag_outside_the_vocabulary_is_named_with_its_row(home, archive):
     row = list(ROWS[0])
     row[9] = "maybe"
 
-    with pytest.raises(UnknownLabel, match="row 2: fracture_visible is 'maybe'"):
+    with pytest.raises(UnknownLabel, match="row 2: fracture_visible is neither 1, 0 nor empty"):
         home.take_in(archive([row]))
 
 

@@ -111,7 +111,7 @@ def test_an_image_without_a_patient_is_refused(home, make, tmp_path):
 def test_an_unknown_label_stops_before_anything_is_written(home, make, tmp_path):
     source = make.dicoms(tmp_path / "source", [1, 2], labels={1: "fracture", 2: "maybe"})
 
-    with pytest.raises(UnknownLabel, match=r"row 3: label 'maybe' is not one of fracture, no_fracture, unknown"):
+    with pytest.raises(UnknownLabel, match=r"row 3: the label is not one of fracture, no_fracture, unknown"):
         home.take_in(source)
 
     assert home.files() == []
@@ -120,7 +120,7 @@ def test_an_unknown_label_stops_before_anything_is_written(home, make, tmp_path)
 def test_an_unknown_value_of_fractured_names_its_row(home, make, tmp_path):
     source = make.fracatlas(tmp_path / "source", [make.shot(1, make.jpeg(make.picture(1)), "2", "Fractured")])
 
-    with pytest.raises(UnknownLabel, match=r"dataset.csv row 2: fractured is '2', not one of 0, 1"):
+    with pytest.raises(UnknownLabel, match=r"dataset.csv row 2: fractured is not one of 0, 1"):
         home.take_in(source)
 
 

@@ -26,13 +26,14 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # The other doors, in one process: what the flow does does not depend on who calls it.
 SCRIPT = """
 import sys
+from pydantic import SecretStr
 from components.settings import load_settings
 from flows.environment import prepare
 prepare(load_settings(), log_level="DEBUG")
 from flows.intake import intake
 for source in sys.argv[1:]:
     try:
-        print(intake(source=source).text())
+        print(intake(source=SecretStr(source)).text())
     except Exception as error:
         print(type(error).__name__, error)
 """
@@ -58,12 +59,8 @@ class Hospital:
         yield "git", planted.git_objects(self.workspace)
         for folder in (self.workspace, self.home):
             for path in sorted(folder.rglob("*")):
-                if (
-                    path.is_symlink()
-                    or not path.is_file()
-                    or path.suffix == ".bin"
-                    and path.parent.name == "quarantine"
-                ):
+                refused = path.parent.name == "quarantine" and path.suffix == ".bin"
+                if refused or path.is_symlink() or not path.is_file():
                     continue
                 place = str(path.relative_to(folder.parent))
                 yield place, place.encode()
