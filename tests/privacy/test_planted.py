@@ -21,7 +21,7 @@ from components.radiograph import burned_in, pixels
 from components.radiograph.glyphs import rows
 from tests.privacy import planted
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 REPOSITORY = Path(__file__).resolve().parents[2]
 # The other doors, in one process: what the flow does does not depend on who calls it.
 SCRIPT = """
