@@ -5,12 +5,11 @@ No Prefect flow: its server would keep the arguments, and original ids are kept 
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 from pydantic import BaseModel
 
-from components.dataset.items import require
+from components.dataset.items import read_table
 from components.dataset.merges import record_merges
 from components.dataset.store import catalog, shards
 from components.errors import DataError
@@ -52,12 +51,11 @@ def read_pairs(path: Path, *, issuer: str = "") -> list[tuple[str, str]]:
         DataError: it is no UTF-8, a column is missing or an id is empty; a row is named by its number alone.
     """
     try:
-        table = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise DataError("merges: not UTF-8; nothing was recorded") from None
-    require(table.fieldnames, COLUMNS, "merges")
     pairs = []
-    for number, row in enumerate(table, start=2):
+    for number, row in enumerate(read_table(text, COLUMNS, "merges"), start=2):
         try:
             pairs.append(pair(row["patient_id"], row["same_as"], row.get("issuer") or issuer))
         except DataError as error:

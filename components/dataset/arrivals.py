@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -63,6 +64,8 @@ def look(door: Door, item: Item) -> Outcome:
         if _too_large(door, item):
             return keep((door, "too_large"), item)
         data = _bytes(item)
+        if not data:
+            return Outcome(None, refusal=Refusal("empty", digest=sha256().hexdigest()))
         image_id = item.image_id(data, door.pseudonyms)
         if image_id in door.known:
             return Outcome(image_id)

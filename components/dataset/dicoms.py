@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pydantic import TypeAdapter, ValidationError
 
-from components.dataset.items import Source, Statement, require
+from components.dataset.items import Source, Statement, read_table
 from components.dataset.tree import File, Tree
 from components.errors import DataError, UnknownLabel
 from components.radiograph import dicom
@@ -65,14 +64,13 @@ def read_labels(text: str, pseudonyms: Pseudonyms) -> dict[str, Statement]:
         DataError: a column is missing, a box is malformed, or one image has two different rows.
         UnknownLabel: a label outside the vocabulary, with its row.
     """
-    table = csv.DictReader(text.splitlines())
-    require(table.fieldnames, LABELS_COLUMNS[:2], LABELS_FILE)
+    table = read_table(text, LABELS_COLUMNS[:2], LABELS_FILE)
     statements: dict[str, Statement] = {}
     for number, row in enumerate(table, start=2):
-        label = (row["label"] or "").strip()
+        label = row["label"].strip()
         try:
             to_value(label)
-            boxes = BOXES.validate_python(json.loads((row.get("boxes") or "").strip() or "[]"))
+            boxes = BOXES.validate_python(json.loads(row.get("boxes", "").strip() or "[]"))
         except UnknownLabel:
             raise UnknownLabel(
                 f"{LABELS_FILE} row {number}: the label is not one of {', '.join(VALUES)}; nothing was taken in"
@@ -81,7 +79,7 @@ def read_labels(text: str, pseudonyms: Pseudonyms) -> dict[str, Statement]:
             raise DataError(
                 f"{LABELS_FILE} row {number}: boxes are no JSON list of {{x, y, width, height}} in pixels"
             ) from None
-        image_id = dicom.image_id((row["sop_instance_uid"] or "").strip(), pseudonyms)
+        image_id = dicom.image_id(row["sop_instance_uid"].strip(), pseudonyms)
         said = Statement(label, boxes)
         if statements.setdefault(image_id, said) != said:
             raise DataError(f"{LABELS_FILE} row {number}: a second, different row about one image; keep one")

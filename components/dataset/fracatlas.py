@@ -7,7 +7,6 @@ Source: Abedeen et al., Scientific Data 10, 521 (2023); figshare 22363012.
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import defaultdict
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from components.dataset.boxes import upright_box
-from components.dataset.items import Item, Source, Statement, require
+from components.dataset.items import Item, Source, Statement, read_table
 from components.dataset.tree import File, Tree
 from components.errors import DataError, UnknownLabel
 from components.radiograph.deidentify import Pseudonyms
@@ -98,8 +97,7 @@ def open_fracatlas(tree: Tree, pseudonyms: Pseudonyms, *, weak_block: int) -> So
     where = {name: folder for folder, files in held.items() for name in files}
     files = {name: held[folder][name] for name, folder in where.items()}
     twice = held[FOLDERS["0"]].keys() & held[FOLDERS["1"]].keys()
-    table = csv.DictReader(tree.text(TABLE).splitlines())
-    require(table.fieldnames, ("image_id", "fractured", "hardware", *REGIONS, *VIEWS), TABLE)
+    table = read_table(tree.text(TABLE), ("image_id", "fractured", "hardware", *REGIONS, *VIEWS), TABLE)
     rows = {row["image_id"]: row for row in _checked(table)}
     boxes = _boxes(tree, files)
     statements, contradicted = {}, 0
@@ -120,8 +118,7 @@ def pseudonym(name: str, pseudonyms: Pseudonyms) -> str:
     return pseudonyms.of("image", f"{NAME}:{name}")
 
 
-def _checked(table: csv.DictReader[str]) -> list[dict[str, str]]:
-    rows = list(table)
+def _checked(rows: list[dict[str, str]]) -> list[dict[str, str]]:
     for number, row in enumerate(rows, start=2):
         if row["fractured"] not in LABELS:
             raise UnknownLabel(

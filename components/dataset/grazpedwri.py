@@ -10,7 +10,6 @@ a flag is 1 or empty.
 
 from __future__ import annotations
 
-import csv
 import math
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -19,7 +18,7 @@ from typing import Any
 import yaml
 
 from components.dataset.boxes import upright_box, upright_size
-from components.dataset.items import Item, Source, Statement, require
+from components.dataset.items import Item, Source, Statement, read_table
 from components.dataset.tree import File, Tree
 from components.errors import DataError, MissingPatient, UnknownLabel
 from components.radiograph.deidentify import Pseudonyms
@@ -130,8 +129,7 @@ def pseudonym(stem: str, pseudonyms: Pseudonyms) -> str:
 
 
 def _rows(text: str) -> dict[str, dict[str, str]]:
-    table = csv.DictReader(text.splitlines())
-    require(table.fieldnames, COLUMNS, TABLE)
+    table = read_table(text, COLUMNS, TABLE)
     rows: dict[str, dict[str, str]] = {}
     for number, row in enumerate(table, start=2):
         if (row["fracture_visible"] or "") not in ("", "0", "1", "0.0", "1.0"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -53,11 +54,19 @@ class Source:
     disagreements: int = 0
 
 
-def require(found: Iterable[str] | None, wanted: Iterable[str], name: str) -> None:
-    """Check the header of a table.
+def read_table(text: str, wanted: Iterable[str], name: str) -> list[dict[str, str]]:
+    """The rows of a CSV table; a cell that its row does not reach is empty.
 
     Raises:
-        DataError: columns are missing.
+        DataError: it is no CSV, or columns are missing.
     """
-    if missing := [column for column in wanted if column not in (found or ())]:
-        raise DataError(f"{name}: column(s) {', '.join(missing)} missing; nothing was taken in")
+    try:
+        if "\0" in text:
+            raise csv.Error("a NUL character")
+        table = csv.DictReader(text.splitlines(), restval="")
+        found, rows = table.fieldnames or (), [{k: v for k, v in row.items() if k is not None} for row in table]
+    except csv.Error as error:
+        raise DataError(f"{name}: not a table ({error}); nothing was done") from None
+    if missing := [column for column in wanted if column not in found]:
+        raise DataError(f"{name}: column(s) {', '.join(missing)} missing; nothing was done")
+    return rows

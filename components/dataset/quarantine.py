@@ -39,6 +39,7 @@ REASONS = {
     "multi_frame": Reason("several pictures in one file", "send single images"),
     "photometric": Reason("colours, or grey values that mean two things", "export it as MONOCHROME1 or MONOCHROME2"),
     "too_large": Reason("larger than intake.max_megapixels allows", _LIMIT),
+    "empty": Reason("the file has no bytes", "copy it again from where it came"),
     "truncated": Reason("the file ends too early", "copy it again from where it came"),
     "undecodable": Reason("its pixels do not decode", "export it again, uncompressed if that is possible"),
     "unreadable": Reason("the file cannot be read: locked, encrypted, or gone", "check access, and send it again"),

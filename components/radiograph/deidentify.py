@@ -107,7 +107,7 @@ class Pseudonyms:
         return 1 + int.from_bytes(self._digest(f"shift\0{patient}")[:8], "big") % MAX_SHIFT_DAYS
 
     def _digest(self, text: str) -> bytes:
-        return hmac.new(self._key, text.encode(), hashlib.sha256).digest()
+        return hmac.new(self._key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).digest()
 
 
 def deidentify(dataset: Dataset, pseudonyms: Pseudonyms) -> Dataset:

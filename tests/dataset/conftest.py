@@ -49,7 +49,15 @@ class Home:
     def pseudonyms(self) -> Pseudonyms:
         return Pseudonyms(bytes(range(32)))
 
-    def take_in(self, source: Path, *, now: datetime = NOON, may_be_empty: bool = False, **changes: int) -> Batch:
+    def take_in(
+        self,
+        source: Path,
+        *,
+        now: datetime = NOON,
+        may_be_empty: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+        **changes: int,
+    ) -> Batch:
         limits = {
             "shard_mb": 1,
             "max_megapixels": 10,
@@ -67,6 +75,7 @@ class Home:
             params=params.Intake(**limits | changes),
             now=now,
             may_be_empty=may_be_empty,
+            progress=progress,
         )
 
     def catalog(self) -> pd.DataFrame:
