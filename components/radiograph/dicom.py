@@ -20,7 +20,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
-from components.errors import DataError, MissingPatient, UnreadableImage
+from components.errors import MissingPatient, UnreadableImage
 from components.radiograph.decoders import stored_values
 from components.radiograph.deidentify import Pseudonyms, deidentify, identity_of, text
 from components.radiograph.grayscale import Picture, picture
@@ -81,7 +81,7 @@ def sop_instance_uid(data: bytes) -> str | None:
     with _contained():
         try:
             return str(_parse(data).get("SOPInstanceUID", "") or "") or None
-        except DataError:
+        except Exception:  # noqa: BLE001  (as in _parse: an identifier that cannot be read is none)
             return None
 
 
@@ -174,6 +174,7 @@ def _accept(dataset: Dataset, max_megapixels: int) -> None:
         rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
         frames, samples = int(dataset.get("NumberOfFrames") or 1), int(dataset.get("SamplesPerPixel") or 1)
         shape = str(dataset.get("PresentationLUTShape", "") or "").upper()
+        identity_of(dataset)  # what cannot be read fails here, where it is caught
     except Exception as error:  # noqa: BLE001  (as in _parse)
         raise UnreadableImage(
             f"its image attributes cannot be read ({type(error).__name__})", reason="not_dicom"

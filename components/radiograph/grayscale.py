@@ -59,32 +59,50 @@ def picture(stored: np.ndarray, dataset: Dataset) -> Picture:
     bits, signed = int(dataset.BitsStored), stored.dtype.kind == "i"
     lowest = -(2 ** (bits - 1)) if signed else 0
     domain = np.arange(lowest, lowest + 2**bits)
-    slope, intercept, window = 1.0, 0.0, _window(dataset)
-    modality, voi = _table(dataset, "ModalityLUTSequence", signed), None
-    if modality:  # descriptors claim 16 bits for less: the range is what the table can give
-        level = modality(domain)
-        meant, bits, signed = level, int(level.max()).bit_length(), False
+    slope, intercept, window, curve = 1.0, 0.0, _window(dataset), None
+    if modality := _table(dataset, "ModalityLUTSequence", signed):
+        meant = curve = modality(domain)
+        # Descriptors claim 16 bits for less: the range is what the table can give.
+        bits, signed = max(1, int(curve.max()).bit_length()), False
     else:
-        slope = float(dataset.get("RescaleSlope") or 1)
-        intercept = float(dataset.get("RescaleIntercept") or 0)
-        level, meant = domain - lowest, slope * domain + intercept
-        signed = signed or meant.min() < 0
-        intercept += slope * lowest  # of `level` instead of `domain`
+        slope, intercept = _rescale(dataset)
+        meant = slope * domain + intercept
+        signed = signed or bool(meant.min() < 0)
+        intercept += slope * lowest  # from here on of what is black, not of zero
     if voi := _table(dataset, "VOILUTSequence", signed):
-        level = voi(np.floor(meant + 0.5).astype(np.int64))
-        bits, slope, window = int(level.max()).bit_length(), 1.0, None
+        curve = voi(np.floor(meant + 0.5).astype(np.int64))
+        bits, slope, window = max(1, int(curve.max()).bit_length()), 1.0, None
     elif window and str(dataset.get("VOILUTFunction", "") or "").upper() == SIGMOID:
         share = 1 / (1 + np.exp(np.clip(-4 * (meant - window[0]) / window[1], -700, 700)))
-        level, slope, window = np.rint(share * (2**bits - 1)).astype(np.int64), 1.0, None
-    bits, top = max(bits, 1), 2 ** max(bits, 1) - 1
+        curve, slope, window = np.rint(share * (2**bits - 1)).astype(np.int64), 1.0, None
+    pixels = _mapped(stored, curve, lowest).astype(np.uint8 if bits <= 8 else np.uint16, copy=False)
+    top = 2**bits - 1
     if window:
         window = ((window[0] - intercept) / slope, abs(window[1] / slope))
     if (dataset.PhotometricInterpretation == MONOCHROME1) != (slope < 0):
-        level = top - level
+        pixels = np.subtract(pixels.dtype.type(top), pixels)
         window = (top - window[0], window[1]) if window else None
-    pixels = level.astype(np.uint8 if bits <= 8 else np.uint16)[stored.astype(np.int32) - lowest]
     pixels[_padding(dataset, stored)] = 0
     return Picture(pixels, bits, window)
+
+
+def _mapped(stored: np.ndarray, curve: np.ndarray | None, lowest: int) -> np.ndarray:
+    """`curve` at every stored value, its first entry being the lowest's; without one, how far each lies above that."""
+    if curve is not None:
+        return np.asarray(curve.astype(np.uint16)[stored.astype(np.int32) - lowest])
+    return stored.copy() if lowest == 0 else stored.astype(np.int32) - lowest
+
+
+def _rescale(dataset: Dataset) -> tuple[float, float]:
+    """(slope, intercept); a slope of 0 would leave no picture and counts as none.
+
+    Raises:
+        UnreadableImage: reason undecodable: one is not finite.
+    """
+    slope, intercept = float(dataset.get("RescaleSlope") or 1), float(dataset.get("RescaleIntercept") or 0)
+    if not math.isfinite(slope) or not math.isfinite(intercept):
+        raise UnreadableImage("its rescale is not finite", reason="undecodable")
+    return slope, intercept
 
 
 def _table(dataset: Dataset, name: str, signed: bool) -> Table | None:

@@ -11,20 +11,22 @@ END = b"\xff\xd9"
 NOISE = bytes(range(1, 201)) * 200
 
 
-def ends_early(data: bytes, pixels: np.ndarray, decode: Callable[[bytes], np.ndarray], *, always: bool = False) -> bool:
+def ends_early(data: bytes, pixels: np.ndarray, decode: Callable[[bytes], np.ndarray], *, scans: str) -> bool:
     """Whether `pixels` hold more than `data` does.
 
     A decoder that has everything ignores what follows; one that has not takes it for pixels. So the picture is
-    decoded again with noise behind it, unless its last pixels differ: what libjpeg fills in is flat.
+    decoded again with noise behind it, unless its last pixels cannot be libjpeg's: those are flat, and of one known
+    gray where the scan is of cosine coefficients.
 
     Args:
         data: a JPEG codestream, lossy or lossless.
         pixels: (rows, columns, ...) as `decode` gives them for `data`.
-        always: decode again whatever the last pixels are (progressive scans are not filled in flat).
+        scans: "cosine", "lossless" or "progressive" (refined in many scans, so that nothing shows where one was cut).
     """
     whole = data.rstrip(b"\0")
     closed = whole.endswith(END)
     last = pixels[-1, -min(4, (pixels.shape[1] - 1) % 8 + 1) :]  # never wider than the last block of 8
-    if closed and not always and not (last == last[0]).all():
+    gray = 128 if pixels.dtype == np.uint8 else 2048
+    if closed and scans != "progressive" and not (last == (gray if scans == "cosine" else last[0])).all():
         return False
     return not np.array_equal(pixels, decode((whole[:-2] if closed else whole) + NOISE + END))

@@ -161,7 +161,8 @@ def _whole(image: Image.Image, data: bytes, form: str) -> None:
     def again(other: bytes) -> np.ndarray:
         return np.asarray(_open(io.BytesIO(other)))
 
-    if ends_early(data, np.asarray(image), again, always=bool(image.info.get("progressive"))):
+    scans = "progressive" if image.info.get("progressive") else "cosine"
+    if ends_early(data, np.asarray(image), again, scans=scans):
         raise UnreadableImage("the JPEG ends before its pixels do", reason="truncated")
 
 

@@ -246,6 +246,28 @@ def test_sequences_nested_without_end_are_refused(depth):
     assert refused(nested(depth)) == "not_dicom"
 
 
+def test_run_lengths_that_make_a_decoder_panic_are_refused():
+    """A run in the place of a literal; what pylibjpeg's RLE raises of it is no Exception."""
+    frame = bytearray(frame_of("RLE"))
+    frame[64] = 129
+
+    assert refused(written(dataset_of("RLE", bytes(frame)))) == "undecodable"
+
+
+BROKEN_FRAMES = ("JPEGLossless_1s_1f_i_16_16_bad.dcm", "MR_truncated.dcm")
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", BROKEN_FRAMES)
+def test_real_broken_pixels_are_refused_even_as_radiographs(real_data, name):
+    """These files are of other modalities and refused for that; here they say they are CR, so that they are decoded."""
+    broken = pydicom.dcmread(real_data / "dicom" / "malformed" / name)
+    broken.SOPClassUID = pydicom.uid.ComputedRadiographyImageStorage
+    broken.PatientID = "P-1"
+
+    assert refused(written(broken)) in ("truncated", "undecodable")
+
+
 HOSTILE = {name: written(dataset_of(name, frame_of(name))) for name in ENCAPSULATED}
 
 
@@ -260,5 +282,6 @@ def test_damage_anywhere_is_an_error_of_ours_or_nothing(name, data):
     try:
         image = dicom.read(bytes(file[:kept]), PSEUDONYMS, max_megapixels=1)
     except DataError:
+        dicom.sop_instance_uid(bytes(file[:kept]))
         return
     assert image.pixels.ndim == 2
