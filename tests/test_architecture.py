@@ -36,6 +36,7 @@ OWNERS = {
     "keras": ("components.model",),
     "prefect": ("flows",),
     "dvc": (),
+    "imagecodecs": ("components.radiograph.decoders",),
     "rapidocr_onnxruntime": ("components.radiograph.burned_in",),
 }
 SETTINGS_READERS = (
