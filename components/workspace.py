@@ -7,6 +7,7 @@ live in a DVC remote; every clone made on this machine shares one DVC cache, so 
 from __future__ import annotations
 
 import fcntl
+import json
 import logging
 import os
 import shutil
@@ -29,6 +30,25 @@ log = logging.getLogger("osteoflow.workspace")
 LOCK_WAIT_SECONDS = 600
 # What DVC prints when another process holds its lock, or the remote does not answer: waiting helps.
 TRANSIENT = ("Unable to acquire lock", "Timeout", "Could not connect", "EndpointConnectionError", "timed out")
+
+
+@dataclass(frozen=True)
+class Change:
+    """A commit. time: ISO 8601, as committed."""
+
+    commit: str
+    time: str
+    subject: str
+    body: str
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """What a DVC pointer says: the MD5 of its listing (None: there is no pointer), how many files, how many bytes."""
+
+    md5: str | None
+    files: int
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -126,6 +146,45 @@ class Workspace:
         if not pointer.is_file():
             return 0
         return int(yaml.safe_load(pointer.read_text(encoding="utf-8"))["outs"][0].get("nfiles", 0))
+
+    def changes(self, paths: list[str], limit: int) -> list[Change]:
+        """The newest `limit` commits that touched `paths`, newest first."""
+        form = "%H%x1f%cI%x1f%s%x1f%b%x1e"
+        said = self._git("log", f"--max-count={limit}", f"--format={form}", "--", *paths)
+        parts = [entry.strip("\n").split("\x1f") for entry in said.split("\x1e") if entry.strip("\n")]
+        return [Change(commit, time, subject, body.strip()) for commit, time, subject, body in parts]
+
+    def pointer(self, rev: str, path: str) -> Pointer:
+        """The DVC pointer `path` as `rev` has it; an empty one where it has none."""
+        try:
+            text = self._git("show", f"{rev}:{path}")
+        except DataError:
+            return Pointer(None, 0, 0)
+        out = yaml.safe_load(text)["outs"][0]
+        return Pointer(str(out["md5"]), int(out.get("nfiles", 0)), int(out.get("size", 0)))
+
+    def listing(self, pointer: Pointer) -> dict[str, str]:
+        """The files a pointer names: name -> MD5.
+
+        Raises:
+            DataError: the listing is neither in the cache nor in a remote folder.
+        """
+        if pointer.md5 is None:
+            return {}
+        entries = json.loads(self.stored(pointer.md5).read_text(encoding="utf-8"))
+        return {entry["relpath"]: entry["md5"] for entry in entries}
+
+    def stored(self, md5: str) -> Path:
+        """Where the bytes of an MD5 are on this machine: in DVC's cache, or in a remote that is a folder.
+
+        Raises:
+            DataError: nowhere.
+        """
+        places = [self.state / "cache", Path(self.remote)]
+        for place in places:
+            if (found := place / "files" / "md5" / md5[:2] / md5[2:]).is_file():
+                return found
+        raise DataError(f"{md5[:12]}: these bytes are not on this machine; `dvc fetch --all-commits` brings them")
 
     def build(self, rev: str) -> Workspace:
         """A clean clone of `rev` under the state folder: new, or the one a killed run left behind."""

@@ -42,3 +42,32 @@ def merge_patients(
         pairs = [pair(typer.prompt("patient id"), typer.prompt("is the same person as"), issuer)]
     merged = record(settings, pairs)
     say(merged.text(), merged.model_dump(), as_json)
+
+
+@data_app.command()
+def log(
+    limit: Annotated[int, typer.Option("-n", help="How many versions to show.", min=1)] = 20,
+    as_json: Json = False,
+) -> None:
+    """List the data versions, newest first: when, which commit, what came in, what was refused."""
+    settings = settings_of()
+    from flows import clients
+    from flows.versions import history
+
+    shown = history(clients.workspace(settings), clients.params(settings), limit=limit)
+    say(shown.text(), shown.model_dump(), as_json)
+
+
+@data_app.command()
+def diff(
+    earlier: Annotated[str, typer.Argument(metavar="A", help="A git revision, for instance from `data log`.")],
+    later: Annotated[str, typer.Argument(metavar="B", help="A later one.")] = "HEAD",
+    as_json: Json = False,
+) -> None:
+    """Say what B has more than A: images by site, region and label, label events, labels that changed. No pixels."""
+    settings = settings_of()
+    from flows import clients
+    from flows.versions import difference
+
+    change = difference(clients.workspace(settings), clients.params(settings), earlier, later)
+    say(change.text(), change.model_dump(), as_json)

@@ -1,0 +1,84 @@
+"""The data versions of this workspace: the commits that moved a data pointer, and what two of them differ in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from components.dataset.versions import Change, compare
+from components.params import Params
+from components.workspace import Workspace
+from flows.tables import rendered
+
+
+class Version(BaseModel):
+    """A commit that moved a data pointer.
+
+    Attributes:
+        time: of the commit, ISO 8601.
+        what: the commit's subject. details: its body, which states counts, sites, labels and refusals.
+        shards: files that the pointers name more than those of the version before.
+        bytes: by how much they grew.
+    """
+
+    commit: str
+    time: str
+    what: str
+    details: str
+    shards: int
+    bytes: int
+
+
+class History(BaseModel):
+    """Data versions, newest first."""
+
+    versions: list[Version]
+
+    def text(self) -> str:
+        """A table for a person."""
+        if not self.versions:
+            return "No data version yet; run `osteoflow intake SOURCE`."
+        rows = [
+            (v.time[:16], v.commit[:12], v.what, v.details, f"{v.shards:+d}", f"{v.bytes / 1e6:+.1f}")
+            for v in self.versions
+        ]
+        return rendered("data versions", ("when", "commit", "what", "details", "files", "MB"), rows)
+
+
+def history(home: Workspace, params: Params, *, limit: int) -> History:
+    """The newest `limit` data versions on this branch; git alone is asked, no data is read."""
+    pointers = [f"{folder}.dvc" for folder in (params.paths.studies, params.paths.labels)]
+    versions = []
+    for entry in home.changes(pointers, limit):
+        now = [home.pointer(entry.commit, pointer) for pointer in pointers]
+        then = [home.pointer(f"{entry.commit}~", pointer) for pointer in pointers]
+        versions.append(
+            Version(
+                commit=entry.commit,
+                time=entry.time,
+                what=entry.subject,
+                details=entry.body,
+                shards=sum(p.files for p in now) - sum(p.files for p in then),
+                bytes=sum(p.bytes for p in now) - sum(p.bytes for p in then),
+            )
+        )
+    return History(versions=versions)
+
+
+def difference(home: Workspace, params: Params, earlier: str, later: str) -> Change:
+    """What `later` has more than `earlier`.
+
+    Raises:
+        ConfigError: there is no such revision.
+        DataError: the bytes of a version are neither in the cache nor in a remote folder.
+    """
+    sides = [home.head(earlier), home.head(later)]
+
+    def shards(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+        pointers = [home.pointer(side, f"{folder}.dvc") for side in sides]
+        listings = [home.listing(pointer) for pointer in pointers]
+        first, second = [{md5: home.stored(md5) for md5 in listing.values()} for listing in listings]
+        return first, second
+
+    return compare(studies=shards(params.paths.studies), labels=shards(params.paths.labels), settling=params.curate)
