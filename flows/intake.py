@@ -8,25 +8,37 @@ from pathlib import Path
 from prefect import flow
 from pydantic import BaseModel, SecretStr
 
+from components.dataset.batch_report import Lean, report_batch
 from components.dataset.intake import Batch
 from components.dataset.intake import intake as take_in
+from components.dataset.quarantine import entries
 from flows import clients
+from flows.artifacts import show
 from flows.doors import door
 from flows.effects import effect
 
 
 class Arrival(BaseModel):
-    """What came in, and the commit that versions it (None: nothing new). found: what lay behind the door, in words."""
+    """What came in, and the commit that versions it (None: nothing new).
+
+    Attributes:
+        lean: whether refusals depend on the label.
+        report: folder of the batch's page.
+        found: what lay behind the door, in words.
+    """
 
     batch: Batch
     commit: str | None
+    lean: Lean
+    report: str
     found: str = ""
 
     def text(self) -> str:
         """The batch in a few lines, for a person."""
         version = f"Data version {self.commit[:12]}." if self.commit else "Nothing new: the data version stands."
         found = f"source: {self.found}\n" if self.found else ""
-        return f"{self.batch.message()}\n{found}{version}"
+        refusals = f"{self.lean.text()}\n" if self.batch.refused else ""
+        return f"{self.batch.message()}\n{found}{refusals}{version} Report: {self.report}/index.html"
 
 
 @flow(name="intake")
@@ -54,4 +66,7 @@ def intake(source: SecretStr | None = None, labels_file: SecretStr | None = None
     commit = effect(home.commit_data)([studies, labels], batch.message())
     with home.writing():  # only now: until the commit, what was brought is the only other copy
         effect(entrance.landed)()
-    return Arrival(batch=batch, commit=commit, found=found)
+    report = settings.state / "reports" / f"intake-{batch.batch}"
+    lean = effect(report_batch)(batch, entries(clients.quarantine(settings)), report)
+    show("intake", f"Intake {batch.batch}", f"{batch.message()}\n\n{lean.text()}", report / "index.html")
+    return Arrival(batch=batch, commit=commit, lean=lean, report=str(report), found=found)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import shutil
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from components.dataset.quarantine import Waiting
 from components.model.evaluation import WEAK
 from components.promotion.ledger import Entry
 from components.promotion.registry import Version
@@ -46,6 +48,24 @@ def version_table(name: str, versions: Sequence[Version]) -> str:
         for version in versions
     ]
     return rendered(name, ("version", "alias", "verdict", "AUROC", "evidence", "commit", "proposer", "created"), rows)
+
+
+def quarantine_table(folder: Path, groups: Sequence[Waiting]) -> str:
+    """What was refused, most frequent reason first, and where the files are."""
+    if not groups:
+        return "Nothing was ever refused."
+    rows = [
+        (
+            group.reason,
+            f"{group.refused - group.settled} of {group.refused}",
+            ", ".join(f"{label} {count}" for label, count in group.by_label.items()),
+            group.meaning,
+            group.remedy,
+        )
+        for group in groups
+    ]
+    table = rendered("quarantine", ("reason", "waiting", "by label", "meaning", "what to do"), rows)
+    return f"{table}\nThe files, named by their SHA-256: {folder}"
 
 
 def ledger_table(count: int, entries: Sequence[Entry]) -> str:

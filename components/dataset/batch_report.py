@@ -1,0 +1,91 @@
+"""The page of one batch: what came in, what was refused and why, and whether the refusals lean towards one label.
+
+Files are refused for how they are, not for what they show. Where the refused ones still show one thing more often than
+the accepted ones, how a file is made gives its label away, and a model may learn that instead of fractures.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pydantic import BaseModel, ConfigDict
+
+from components.dataset.intake import Batch
+from components.dataset.quarantine import Entry, waiting
+from components.dataset.store import atomic_folder
+from components.radiograph.labels import FRACTURE, NO_FRACTURE
+
+ALPHA = 0.01  # of the test below, once a batch
+LISTED = 200  # refusals that the page names; all of them are in results.json
+
+
+class Lean(BaseModel):
+    """Whether refusals depend on the label: Fisher's exact test, two-sided, on refused and added by label.
+
+    Attributes:
+        refused, added: (fracture, no fracture); files without a label say nothing.
+        p_value: None where one label, or either outcome, is missing.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    refused: tuple[int, int]
+    added: tuple[int, int]
+    p_value: float | None
+
+    @property
+    def loud(self) -> bool:
+        return self.p_value is not None and self.p_value < ALPHA
+
+    def text(self) -> str:
+        """One sentence with its numbers."""
+        if self.p_value is None:
+            return "Whether refusals depend on the label cannot be told: one label, or one outcome, is missing."
+        of = [f"{lost} of {lost + kept}" for lost, kept in zip(self.refused, self.added, strict=True)]
+        numbers = f"refused {of[0]} with a fracture, {of[1]} without; Fisher's exact p = {self.p_value:.2g}"
+        if self.loud:
+            return (
+                f"Refusals depend on the label: {numbers}. What is left is biased: find out how these files were made."
+            )
+        return f"Refusals do not visibly depend on the label: {numbers}."
+
+
+def lean(batch: Batch) -> Lean:
+    """Test the refusals of a batch for a dependence on the label that its source states."""
+    from scipy.stats import fisher_exact
+
+    refused = (batch.refused_by_label.get(FRACTURE, 0), batch.refused_by_label.get(NO_FRACTURE, 0))
+    added = (batch.labels.get(FRACTURE, 0), batch.labels.get(NO_FRACTURE, 0))
+    rows, columns = (sum(refused), sum(added)), [sum(pair) for pair in zip(refused, added, strict=True)]
+    testable = min(*rows, *columns) > 0
+    p_value = float(fisher_exact([list(refused), list(added)]).pvalue) if testable else None
+    return Lean(refused=refused, added=added, p_value=p_value)
+
+
+def report_batch(batch: Batch, refused: Sequence[Entry], folder: Path) -> Lean:
+    """Write `folder`: index.html for people, results.json for machines. Pseudonyms, hashes and counts only.
+
+    Args:
+        refused: the quarantine's list, of any batches; those of this one are shown.
+
+    Raises:
+        DataError: no disk space.
+    """
+    mine = [line for line in refused if line.batch == batch.batch]
+    leaning = lean(batch)
+    document = {
+        "batch": batch.model_dump(),
+        "lean": leaning.model_dump() | {"text": leaning.text(), "loud": leaning.loud},
+        "reasons": [group.model_dump() for group in waiting(mine, set())],
+        "refused": [line.model_dump() for line in mine],
+    }
+    page = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    ).get_template("batch.html.j2")
+    with atomic_folder(folder) as draft:
+        (draft / "results.json").write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        (draft / "index.html").write_text(page.render(document, listed=LISTED), encoding="utf-8")
+    return leaning
