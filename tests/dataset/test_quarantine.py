@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from components.dataset.bucket import GONE
 from components.dataset.quarantine import REASONS, entries, waiting
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -69,7 +70,7 @@ def test_every_reason_that_code_gives_is_explained():
     rooms = [REPOSITORY / "components" / room for room in ("radiograph", "dataset")]
     code = "\n".join(path.read_text() for room in rooms for path in room.glob("*.py"))
     given = set(re.findall(r'reason="(\w+)"', code)) | set(re.findall(r'Refusal\("(\w+)"', code))
-    given |= set(re.findall(r'Lost\("(\w+)"', code)) | {"missing_patient_id", "burned_in_text"}
+    given |= set(re.findall(r'Lost\("(\w+)"', code)) | {"missing_patient_id", "burned_in_text"} | set(GONE.values())
 
     assert given - set(REASONS) == set()
     assert all(reason.meaning and reason.remedy for reason in REASONS.values())
