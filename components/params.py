@@ -87,13 +87,17 @@ class ImageExpectations(Section):
 
 
 class DatasetExpectations(Section):
-    """Whole set; a failure stops training."""
+    """Whole set and its split; a critical failure stops training, a warning is told."""
 
     min_positives: int = Field(ge=1)
     min_negatives: int = Field(ge=1)
     prevalence: tuple[Share, Share]
     max_quarantined: Share
-    max_prevalence_gap: Share = Field(description="largest difference of prevalence between two roles")
+    max_prevalence_effect: float = Field(ge=0, description="Cohen's h of prevalence between two roles; .5 is medium")
+    min_stratum: int = Field(ge=1, description="labelled images below which the balance of a stratum is not judged")
+    max_missing: Share = Field(description="share of images that lack a piece of metadata (warning)")
+    max_ai_visible: Share = Field(description="share of labels given by readers who saw the AI's answer (warning)")
+    max_shortcut_auc: float = Field(ge=0.5, le=1, description="AUC of the label from metadata alone (warning)")
 
 
 class Validate(Section):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import warnings
+from hashlib import sha256
 from typing import Any, Literal
 
 import pandas as pd
@@ -11,13 +13,16 @@ from pydantic import BaseModel, ConfigDict
 from components.params import DatasetExpectations, ImageExpectations
 
 Suite = Literal["images", "dataset", "splits"]
+Table = Literal["images", "whole", "roles", "strata", "metadata", "shortcuts"]
+Severity = Literal["critical", "warning"]
 
 
 class Check(BaseModel):
     """One expectation: every value of `column` lies in [low, high]; with neither bound, every value is true.
 
     Attributes:
-        table: of the facts it is about: images, whole, roles.
+        table: of the facts it is about (dataset/facts.py).
+        severity: critical quarantines an image or stops the set; a warning is told, and stops nothing.
         remedy: what a person does when it fails.
     """
 
@@ -25,10 +30,11 @@ class Check(BaseModel):
 
     suite: Suite
     name: str
-    table: Literal["images", "whole", "roles"]
+    table: Table
     column: str
     low: float | None = None
     high: float | None = None
+    severity: Severity = "critical"
     remedy: str
 
     @property
@@ -39,7 +45,7 @@ class Check(BaseModel):
 
 
 class Verdict(BaseModel):
-    """A check and what was found. failing: the keys of the rows that fail it (image_id, role), in order."""
+    """A check and what was found. failing: the keys of the rows that fail it (image_id, role, stratum), in order."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -74,33 +80,53 @@ def image_checks(limits: ImageExpectations) -> list[Check]:
 def dataset_checks(limits: DatasetExpectations) -> list[Check]:
     """The whole set, over accepted and labelled images."""
     more = "take in more labelled studies (`osteoflow intake`)"
+    role = f"{more}, or review split.shares on a new archive"
+    chosen = "check how the studies were chosen, or validate.dataset"
+    state = "ask the sender for it: what is not stated cannot be balanced, nor watched for drift"
+    voices = "collect readings that were given before the AI's answer was shown"
     low, high = limits.prevalence
-    rows: list[tuple[str, Literal["whole", "roles"], str, float | None, float | None, str]] = [
-        ("min_positives", "whole", "positives", limits.min_positives, None, more),
-        ("min_negatives", "whole", "negatives", limits.min_negatives, None, more),
-        ("prevalence", "whole", "prevalence", low, high, "check how the studies were chosen, or validate.dataset"),
-        ("max_quarantined", "whole", "quarantined", None, limits.max_quarantined, "see the reasons in the report"),
-        ("positives_by_role", "roles", "positives", 1, None, f"{more}, or review split.shares on a new archive"),
-        ("negatives_by_role", "roles", "negatives", 1, None, f"{more}, or review split.shares on a new archive"),
+    rows: list[tuple[str, Table, str, float | None, float | None, Severity, str]] = [
+        ("min_positives", "whole", "positives", limits.min_positives, None, "critical", more),
+        ("min_negatives", "whole", "negatives", limits.min_negatives, None, "critical", more),
+        ("prevalence", "whole", "prevalence", low, high, "critical", chosen),
+        ("max_quarantined", "whole", "quarantined", None, limits.max_quarantined, "critical", "see the reasons below"),
+        ("positives_by_role", "roles", "positives", 1, None, "critical", role),
+        ("negatives_by_role", "roles", "negatives", 1, None, "critical", role),
+        ("label_provenance", "whole", "unattributed", None, 0, "critical", "a label nobody gave: report it"),
+        ("ai_visible_labels", "whole", "ai_visible", None, limits.max_ai_visible, "warning", voices),
+        ("balance_by_stratum", "strata", "prevalence", low, high, "warning", chosen),
+        ("missing_metadata", "metadata", "missing", None, limits.max_missing, "warning", state),
     ]
     return [
-        Check(suite="dataset", name=name, table=table, column=column, low=least, high=most, remedy=remedy)
-        for name, table, column, least, most, remedy in rows
+        Check(
+            suite="dataset", name=name, table=table, column=column, low=least, high=most, severity=severity, remedy=todo
+        )
+        for name, table, column, least, most, severity, todo in rows
     ]
 
 
 def split_checks(limits: DatasetExpectations) -> list[Check]:
-    """The line between roles: no leak, and roles that are comparable."""
-    gap = limits.max_prevalence_gap
-    rows: list[tuple[str, float, str]] = [
-        ("patient_overlap", 0, "a patient stands in two roles: a defect of `split`, report it"),
-        ("near_duplicate_overlap", 0, "near-duplicates stand in two roles: a defect of `split`, report it"),
-        ("prevalence_gap", gap, "take in more studies, or raise validate.dataset.max_prevalence_gap"),
+    """The line between roles: no leak, roles that are comparable, and a label that takes the picture to tell."""
+    grouping = "no patient ids: metrics may be flattered; get real ids from the sender"
+    drift = "take in more studies, or raise validate.dataset.max_prevalence_effect"
+    told = "this tells the label without the picture: balance it, and read the slices of the evaluation"
+    rows: list[tuple[str, Table, str, float, Severity, str]] = [
+        ("patient_overlap", "whole", "patient_overlap", 0, "critical", "a defect of `split`, report it"),
+        ("near_duplicate_overlap", "whole", "near_duplicate_overlap", 0, "critical", "a defect of `split`, report it"),
+        ("prevalence_effect", "whole", "prevalence_effect", limits.max_prevalence_effect, "critical", drift),
+        ("weak_grouping", "whole", "weak_grouping", 0, "warning", grouping),
+        ("shortcut_auc", "shortcuts", "auc", limits.max_shortcut_auc, "warning", told),
     ]
     return [
-        Check(suite="splits", name=name, table="whole", column=name, high=most, remedy=remedy)
-        for name, most, remedy in rows
+        Check(suite="splits", name=name, table=table, column=column, high=most, severity=severity, remedy=todo)
+        for name, table, column, most, severity, todo in rows
     ]
+
+
+def version(checks: list[Check]) -> str:
+    """The suite as 12 hex digits: other checks, thresholds or severities give others."""
+    document = json.dumps([check.model_dump() for check in checks], sort_keys=True)
+    return sha256(document.encode()).hexdigest()[:12]
 
 
 def judge(checks: list[Check], tables: dict[str, pd.DataFrame]) -> list[Verdict]:
@@ -139,9 +165,11 @@ def judge(checks: list[Check], tables: dict[str, pd.DataFrame]) -> list[Verdict]
 def _expectation(expectations: Any, check: Check, number: int) -> Any:
     meta = {"check": number, "remedy": check.remedy}
     if check.low is None and check.high is None:
-        return expectations.ExpectColumnValuesToBeInSet(column=check.column, value_set=[True], meta=meta)
+        return expectations.ExpectColumnValuesToBeInSet(
+            column=check.column, value_set=[True], severity=check.severity, meta=meta
+        )
     return expectations.ExpectColumnValuesToBeBetween(
-        column=check.column, min_value=check.low, max_value=check.high, meta=meta
+        column=check.column, min_value=check.low, max_value=check.high, severity=check.severity, meta=meta
     )
 
 
@@ -149,10 +177,20 @@ def _verdict(check: Check, table: pd.DataFrame, key: str, result: Any) -> Verdic
     if result.exception_info.get("raised_exception"):
         raise RuntimeError(f"{check.suite}.{check.name}: Great Expectations could not evaluate it")
     failing = sorted(str(row[key]) for row in result.result.get("unexpected_index_list") or [])
+    return Verdict(
+        check=check, success=bool(result.success), found=_found(check, table, failing), failing=tuple(failing)
+    )
+
+
+def _found(check: Check, table: pd.DataFrame, failing: list[str]) -> str:
+    """In a few words: counts of images, and the values of the rows that fail of every other table."""
+    if check.table == "images":
+        return f"{len(failing)} of {len(table)} images fail"
     if check.table == "whole":
-        found = f"{float(table[check.column].iloc[0]):.4g}"
-    elif check.table == "roles":
-        found = ", ".join(f"{role} {int(n)}" for role, n in zip(table[key], table[check.column], strict=True))
-    else:
-        found = f"{len(failing)} of {len(table)} images fail"
-    return Verdict(check=check, success=bool(result.success), found=found, failing=tuple(failing))
+        return f"{float(table[check.column].iloc[0]):.4g}"
+    values = table.set_index(table.columns[0])[check.column]
+    told = values if check.table == "roles" else values[values.index.isin(failing)].sort_values(ascending=False)
+    listed = ", ".join(f"{name} {value:.4g}" for name, value in told.items())
+    if check.table == "shortcuts" and values.isna().all():
+        return "not measured: too few groups hold both labels"
+    return listed or f"none of {len(values)} fails"

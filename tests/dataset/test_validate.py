@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from components.dataset.facts import effect
+from components.dataset.shortcuts import shortcuts
 from components.dataset.validate import validate
 from components.errors import DataError, ExpectationsFailed
 from components.params import DatasetExpectations, ImageExpectations, Validate
@@ -19,7 +21,15 @@ PARAMS = Validate(
         min_side_px=96, max_saturation=0.6, min_grey_levels=32, min_field_fraction=0.05, min_sharpness=1.0
     ),
     dataset=DatasetExpectations(
-        min_positives=8, min_negatives=8, prevalence=(0.1, 0.8), max_quarantined=0.25, max_prevalence_gap=0.3
+        min_positives=8,
+        min_negatives=8,
+        prevalence=(0.1, 0.8),
+        max_quarantined=0.25,
+        max_prevalence_effect=0.7,
+        min_stratum=10,
+        max_missing=0.5,
+        max_ai_visible=0.1,
+        max_shortcut_auc=0.75,
     ),
 )
 
@@ -35,7 +45,9 @@ class Tables:
             {
                 "image_id": ids, "patient_id": [f"p{k}" for k in range(n)], "site": "a", "view": "frontal",
                 "body_region": "hand", "sex": ["F", None] * 20, "age_years": [30.0, np.nan] * 20, "hardware": None,
-                "rows": 300, "columns": 200, "label": [1.0 if k % 3 == 0 else 0.0 for k in range(n)],
+                "device": "d", "laterality": "L", "hour": 9.0, "bits_stored": 8, "grouping": "patient",
+                "label_provenance": "archive", "ai_visible": False, "rows": 300, "columns": 200,
+                "label": [1.0 if k % 3 == 0 else 0.0 for k in range(n)],
                 "role": [ROLES[k % 4] for k in range(n)], "group_id": [f"p{k}" for k in range(n)],
                 "near_duplicate_of": None, "likeness": np.nan, "picture_id": ids,
             }
@@ -178,7 +190,7 @@ def test_look_alikes_in_two_roles_stop(tables):
 def test_roles_of_different_prevalence_stop(tables):
     tables.splits.loc[tables.splits["role"] == "test", "label"] = [1.0] * 9 + [0.0]
 
-    with pytest.raises(ExpectationsFailed, match=r"splits\.prevalence_gap"):
+    with pytest.raises(ExpectationsFailed, match=r"splits\.prevalence_effect"):
         tables.run()
 
 
@@ -213,3 +225,88 @@ def test_images_without_features_name_the_step(tables):
 
     with pytest.raises(DataError, match="10 of 40 images lack features; run `inspect`"):
         tables.run()
+
+
+def test_a_shortcut_is_a_warning_that_stops_nothing(tables):
+    """Hardware in every fracture and in nothing else tells the label without the picture, and is named."""
+    tables.splits["hardware"] = tables.splits["label"] == 1
+
+    assert tables.run()["accepted"].all()
+    found = {finding["name"]: finding["found"] for finding in tables.results["findings"]}
+    assert found["hardware shortcut"] == "AUC without the picture: hardware 1.000"
+    assert "resolution shortcut" not in found
+    assert tables.results["passed"]
+
+
+def test_a_shortcut_is_named_by_what_carries_it(tables):
+    tables.splits.loc[tables.splits["label"] == 1, "rows"] = 400
+
+    tables.run()
+
+    found = {finding["name"]: finding["found"] for finding in tables.results["findings"]}
+    assert found["resolution shortcut"] == "AUC without the picture: rows 1.000, aspect 1.000"
+
+
+def test_metadata_that_know_nothing_tell_nothing(tables):
+    """Labels dealt independently of every fact: nothing but chance, for each fact and for all of them."""
+    rng = np.random.default_rng(3)
+    n = 4000
+    rows = pd.DataFrame(
+        {
+            "label": rng.integers(0, 2, n).astype(float), "group_id": rng.integers(0, 900, n), "hardware": None,
+            "rows": rng.integers(300, 500, n), "columns": 300, "bits_stored": 8, "age_years": rng.normal(50, 9, n),
+            "hour": np.nan, "site": rng.choice(["a", "b"], n), "device": "d", "body_region": "hand", "view": None,
+            "sex": rng.choice(["F", "M"], n),
+        }
+    )  # fmt: skip
+
+    auc = shortcuts(rows).set_index("fact")["auc"]
+
+    assert auc.between(0.46, 0.54).all()
+    assert auc["device"] == 0.5
+
+
+def test_the_groups_that_are_fitted_on_are_not_judged(tables):
+    """A fact that is a patient's own says nothing about other patients."""
+    groups = np.repeat(np.arange(200), 10)
+    label = np.random.default_rng(5).integers(0, 2, 200)[groups].astype(float)
+    rows = tables.splits.iloc[np.zeros(2000, dtype=int)].reset_index(drop=True)
+    rows = rows.assign(label=label, group_id=groups, rows=1000 + 7 * groups)
+
+    assert shortcuts(rows).set_index("fact").loc["rows", "auc"] < 0.6
+
+
+def test_strata_out_of_balance_and_missing_metadata_warn(tables):
+    tables.splits["view"] = ["frontal" if label else "lateral" for label in tables.splits["label"]]
+    tables.splits["device"] = "unknown"
+
+    assert tables.run()["accepted"].all()
+    failing = {v["check"]["name"]: v["failing"] for v in tables.results["verdicts"] if not v["success"]}
+    assert failing["balance_by_stratum"] == ["view frontal", "view lateral"]
+    assert failing["missing_metadata"] == ["device"]
+
+
+def test_weak_grouping_is_a_finding(tables):
+    tables.splits["grouping"] = "weak"
+
+    tables.run()
+
+    found = {finding["name"]: finding["found"] for finding in tables.results["findings"]}
+    assert found["missing patient ids"] == "40 of 40 images (weak grouping: metrics may be flattered)"
+
+
+def test_another_threshold_is_another_version_of_that_suite_only(tables):
+    tables.run()
+    before = tables.results["suites"]
+    tables.run(PARAMS.model_copy(update={"images": PARAMS.images.model_copy(update={"min_side_px": 97})}))
+    after = tables.results["suites"]
+
+    assert before["images"] != after["images"]
+    assert (before["dataset"], before["splits"]) == (after["dataset"], after["splits"])
+
+
+@pytest.mark.parametrize(
+    ("shares", "h"), [([0.5, 0.5], 0.0), ([0.0, 1.0], 3.1416), ([0.5, 0.25], 0.5236), ([0.3], 0.0)]
+)
+def test_cohens_h_of_two_shares(shares, h):
+    assert effect(shares) == pytest.approx(h, abs=1e-4)

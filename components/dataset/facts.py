@@ -1,0 +1,133 @@
+"""The tables that the suites judge: one row an image, the set, a role, a stratum, a piece of metadata, a shortcut.
+
+In every table the first column is the key that a verdict names.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from components.dataset.shortcuts import shortcuts
+from components.errors import DataError
+from components.radiograph.quality import FEATURES
+
+ROLES = ("train", "tune", "calibrate", "test")
+AGES = [0, 18, 40, 65, 200]  # years; left edges of the bands
+BANDS = ["0-17", "18-39", "40-64", "65+"]
+STRATA = ("role", "site", "body_region", "view", "sex", "age", "hardware")
+STATED = ("site", "device", "body_region", "view", "laterality", "sex", "age_years", "hour")
+UNSAID = ("", "unknown")
+NEEDED = ("saturation", "grey_levels", "field_fraction", "sharpness")
+
+
+def image_facts(table: pd.DataFrame, features: Path) -> pd.DataFrame:
+    """One row an image, in the order of `table`.
+
+    Raises:
+        DataError: images without features.
+    """
+    columns = ["image_id", "polarity_ok", *FEATURES]
+    parts = [pd.read_parquet(path, columns=columns) for path in sorted(features.glob("*.parquet"))]
+    known = pd.concat(parts).set_index("image_id") if parts else pd.DataFrame(index=pd.Index([]))
+    if missing := int((~table["image_id"].isin(known.index)).sum()):
+        raise DataError(f"{features}: {missing} of {len(table)} images lack features; run `inspect`")
+    known = known.loc[table["image_id"]].reset_index()
+    facts = known[["image_id", "polarity_ok", *NEEDED]].copy()
+    facts["measured"] = np.isfinite(known[list(NEEDED)].to_numpy(dtype=float)).all(axis=1)
+    facts["side_px"] = table[["rows", "columns"]].min(axis=1).to_numpy()
+    facts["label_agrees"] = ~table["image_id"].isin(_contradicted(table)).to_numpy()
+    return facts
+
+
+def set_facts(table: pd.DataFrame, *, min_stratum: int) -> dict[str, pd.DataFrame]:
+    """Everything that is judged about more than one image: whole, roles, strata, metadata, shortcuts.
+
+    Args:
+        table: every image, with `accepted`.
+        min_stratum: labelled images below which a stratum says nothing.
+    """
+    used = table[table["accepted"] & table["label"].notna() & table["role"].isin(ROLES)]
+    roles = pd.DataFrame(
+        [(role, *classes(used[used["role"] == role])) for role in ROLES], columns=["role", "positives", "negatives"]
+    )
+    strata = pd.DataFrame(
+        [
+            (f"{column} {part['value']}", part["positives"] / known)
+            for column, parts in balance(used).items()
+            for part in parts
+            if (known := part["positives"] + part["negatives"]) >= min_stratum
+        ],
+        columns=["stratum", "prevalence"],
+    )
+    accepted = table[table["accepted"]]
+    missing = [float((accepted[name].isna() | accepted[name].isin(UNSAID)).mean()) for name in STATED]
+    return {
+        "whole": _whole(table, used, roles),
+        "roles": roles,
+        "strata": strata.astype({"prevalence": float}),
+        "metadata": pd.DataFrame({"name": STATED, "missing": missing}).fillna(0.0),
+        "shortcuts": shortcuts(used),
+    }
+
+
+def balance(rows: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
+    """Images, positives and negatives by role, site, region, view, sex, age band and hardware."""
+    rows = rows.copy()
+    rows["age"] = pd.cut(rows["age_years"].astype(float), AGES, right=False, labels=BANDS).astype(object)
+    found = {}
+    for column in STRATA:
+        values = rows[column].where(rows[column].notna(), "not stated").astype(str)
+        parts: list[dict[str, Any]] = []
+        for value, part in rows.groupby(values):
+            positives, negatives = classes(part)
+            parts.append({"value": str(value), "images": len(part), "positives": positives, "negatives": negatives})
+        found[column] = parts
+    return found
+
+
+def classes(rows: pd.DataFrame) -> tuple[int, int]:
+    """(images with a fracture, images without one)."""
+    return int((rows["label"] == 1).sum()), int((rows["label"] == 0).sum())
+
+
+def effect(shares: list[float]) -> float:
+    """The largest Cohen's h between two of `shares`: 0.2 is small, 0.5 medium, 0.8 large.
+
+    Source: Cohen, Statistical Power Analysis for the Behavioral Sciences, 2nd ed., 6.2.
+    """
+    angles = 2 * np.arcsin(np.sqrt(shares))
+    return float(max((abs(one - other) for one, other in combinations(angles, 2)), default=0.0))
+
+
+def _contradicted(table: pd.DataFrame) -> set[str]:
+    """Every image of a picture that was filed under opposite labels, unlabelled ones with it."""
+    said = table[table["label"].notna()].groupby("picture_id")["label"].nunique()
+    return set(table.loc[table["picture_id"].isin(said[said > 1].index), "image_id"])
+
+
+def _whole(table: pd.DataFrame, used: pd.DataFrame, roles: pd.DataFrame) -> pd.DataFrame:
+    placed = table[table["role"].isin(ROLES)]
+    role_of = placed.set_index("image_id")["role"]
+    twins = placed[placed["near_duplicate_of"].isin(role_of.index)]
+    torn = int((twins["role"].to_numpy() != role_of.loc[twins["near_duplicate_of"]].to_numpy()).sum())
+    counted = roles[roles["positives"] + roles["negatives"] > 0]
+    positives, negatives = classes(used)
+    fact = {
+        "set": "all",
+        "positives": positives,
+        "negatives": negatives,
+        "prevalence": positives / max(1, positives + negatives),
+        "quarantined": 1 - float(table["accepted"].mean()) if len(table) else 0.0,
+        "unattributed": int(used["label_provenance"].isna().sum()),
+        "ai_visible": float(used["ai_visible"].astype(bool).mean()) if len(used) else 0.0,
+        "weak_grouping": float((placed["grouping"] == "weak").mean()) if len(placed) else 0.0,
+        "patient_overlap": int((placed.groupby("patient_id")["role"].nunique() > 1).sum()),
+        "near_duplicate_overlap": torn + int((placed.groupby("group_id")["role"].nunique() > 1).sum()),
+        "prevalence_effect": effect((counted["positives"] / (counted["positives"] + counted["negatives"])).tolist()),
+    }
+    return pd.DataFrame([fact])

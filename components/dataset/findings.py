@@ -1,0 +1,40 @@
+"""What is wrong with a data set, in sentences with counts: what a reader of its metrics has to know."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from components.dataset.expectations import Verdict
+
+
+def findings(table: pd.DataFrame, verdicts: list[Verdict], facts: dict[str, pd.DataFrame]) -> list[dict[str, str]]:
+    """name and found, in a fixed order; only what was found.
+
+    Args:
+        table: every image of `splits`, with picture_id, near_duplicate_of, grouping.
+        verdicts: on `facts` (dataset/facts.py).
+    """
+    found = {}
+    twins = table[table["near_duplicate_of"].notna()]
+    if len(twins):
+        excluded = int((twins["role"] == "excluded").sum())
+        found["near-duplicates"] = (
+            f"{len(twins)} images repeat an earlier one; {excluded} excluded, to keep roles apart"
+        )
+    failed = {verdict.check.name: verdict for verdict in verdicts if not verdict.success}
+    if torn := failed.get("label_conflict"):
+        pictures = table.loc[table["image_id"].isin(torn.failing), "picture_id"].nunique()
+        found["contradicting labels"] = f"{pictures} pictures filed under opposite labels ({len(torn.failing)} images)"
+    if unknown := int(table["label"].isna().sum()):
+        found["no label"] = f"{unknown} of {len(table)} images: nobody said, or the sources contradict themselves"
+    if weak := int((table["grouping"] == "weak").sum()):
+        found["missing patient ids"] = f"{weak} of {len(table)} images (weak grouping: metrics may be flattered)"
+    if "shortcut_auc" in failed:
+        hits = facts["shortcuts"][facts["shortcuts"]["fact"].isin(failed["shortcut_auc"].failing)]
+        for kind, rows in hits.sort_values("auc", ascending=False).groupby("kind", sort=False):
+            listed = ", ".join(f"{name} {auc:.3f}" for name, auc in zip(rows["fact"], rows["auc"], strict=True))
+            name = "metadata shortcut" if kind == "all together" else f"{kind} shortcut"
+            found[name] = f"AUC without the picture: {listed}"
+    if "missing_metadata" in failed:
+        found["missing metadata"] = failed["missing_metadata"].found
+    return [{"name": name, "found": sentence} for name, sentence in found.items()]

@@ -1,0 +1,83 @@
+"""How well a label can be told without looking at the picture: what a network would learn instead of fractures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+NUMBERS = ("hardware", "rows", "columns", "aspect", "bits_stored", "age_years", "hour")
+NAMES = ("site", "device", "body_region", "view", "sex")
+TOGETHER = "all together"
+KINDS = {"hardware": "hardware", "rows": "resolution", "columns": "resolution", "aspect": "resolution"}  # of shortcut
+FOLDS = 5
+BINS = 20  # quantiles of a number
+LARGEST = 40  # values of a name that are told apart
+SEED = 0
+
+
+def shortcuts(rows: pd.DataFrame) -> pd.DataFrame:
+    """How well metadata alone tell `label`, each fact alone and all of them together, on patients not fitted on.
+
+    Args:
+        rows: labelled images: label (0 or 1), group_id, the metadata of the catalog.
+
+    Returns:
+        fact, auc (mean over folds of groups; NaN where too few groups hold both labels), kind (of shortcut).
+    """
+    facts = _facts(rows)
+    label = rows["label"].to_numpy(dtype=float)
+    groups = pd.factorize(rows["group_id"])[0]
+    fold = np.random.default_rng(SEED).permutation(groups.max(initial=-1) + 1)[groups] % FOLDS
+    folds = [fold == number for number in range(FOLDS)]
+    usable = all(np.unique(label[part]).size == 2 and np.unique(label[~part]).size == 2 for part in folds)
+    bins = {name: _bins(facts[name]) for name in facts}
+    found = [(name, _alone(codes, label, folds) if usable else np.nan) for name, codes in bins.items()]
+    found.append((TOGETHER, _together(np.column_stack(list(bins.values())), label, folds) if usable else np.nan))
+    table = pd.DataFrame(found, columns=["fact", "auc"])
+    table["auc"] = table["auc"].round(4)
+    table["kind"] = table["fact"].map(lambda name: KINDS.get(name, name))
+    return table
+
+
+def _facts(rows: pd.DataFrame) -> pd.DataFrame:
+    """The metadata as numbers, NaN where not stated; of names only the most frequent are told apart."""
+    table = rows.assign(aspect=rows["columns"] / rows["rows"])
+    facts = {name: pd.to_numeric(table[name].astype("float64")) for name in NUMBERS}
+    for name in NAMES:
+        frequent = table[name].value_counts().index[:LARGEST]
+        codes = pd.Series(pd.Categorical(table[name], categories=frequent).codes, index=table.index, dtype="float64")
+        facts[name] = codes.where(codes >= 0)
+    return pd.DataFrame(facts)
+
+
+def _bins(values: pd.Series) -> np.ndarray:
+    """(n,) small integers: quantile bins, and one for what is missing."""
+    known = values.dropna()
+    edges = np.unique(np.quantile(known, np.linspace(0, 1, BINS + 1)[1:-1])) if len(known) else np.empty(0)
+    return np.where(values.isna(), len(edges) + 1, np.searchsorted(edges, values.fillna(0), side="right"))
+
+
+def _alone(codes: np.ndarray, label: np.ndarray, folds: list[np.ndarray]) -> float:
+    """AUC of the share of fractures among images of the same bin in the other folds."""
+    from sklearn.metrics import roc_auc_score
+
+    scores = []
+    for part in folds:
+        n = np.bincount(codes[~part], minlength=codes.max() + 1)
+        positives = np.bincount(codes[~part], weights=label[~part], minlength=codes.max() + 1)
+        share = (positives + label[~part].mean()) / (n + 1)  # a bin nobody is in says no more than the whole
+        scores.append(roc_auc_score(label[part], share[codes[part]]))
+    return float(np.mean(scores))
+
+
+def _together(table: np.ndarray, label: np.ndarray, folds: list[np.ndarray]) -> float:
+    """AUC of small boosted trees. table: (n, facts) bins."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.metrics import roc_auc_score
+
+    scores = []
+    for part in folds:
+        model = HistGradientBoostingClassifier(max_iter=40, max_depth=4, early_stopping=False, random_state=SEED)
+        model.fit(table[~part], label[~part])
+        scores.append(roc_auc_score(label[part], model.predict_proba(table[part])[:, 1]))
+    return float(np.mean(scores))
