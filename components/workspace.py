@@ -7,6 +7,7 @@ live in a DVC remote; every clone made on this machine shares one DVC cache, so 
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -30,6 +32,9 @@ log = logging.getLogger("osteoflow.workspace")
 LOCK_WAIT_SECONDS = 600
 # What DVC prints when another process holds its lock, or the remote does not answer: waiting helps.
 TRANSIENT = ("Unable to acquire lock", "Timeout", "Could not connect", "EndpointConnectionError", "timed out")
+
+# State folders whose writer lock this task (and what it calls) holds.
+_HELD: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,7 @@ class Workspace:
         if not present:
             return None
         with self.writing():
+            self.complete([folder for folder in folders if str(folder) in present])
             self._dvc("add", "--quiet", *present)
             pointers = [f"{folder}.dvc" for folder in present]
             if not self._git("status", "--porcelain", "--", *pointers).strip():
@@ -130,6 +136,42 @@ class Workspace:
             self._git("add", "--", *pointers)
             self._commit(message, pointers)
             return self.head()
+
+    def complete(self, folders: list[Path]) -> None:
+        """Bring what the pointers of `folders` name and these folders lack: else the next pointer would forget it.
+
+        Raises:
+            Unavailable: the remote does not answer.
+            DataError: bytes are nowhere, or a folder is half here and cannot be completed.
+        """
+        for folder in folders:
+            name = f"{folder}.dvc"
+            present = {
+                str(path.relative_to(self.root / folder)) for path in (self.root / folder).rglob("*") if path.is_file()
+            }
+            if not (self.root / name).is_file():
+                continue
+            pointer = self.standing(name)
+            try:
+                missing = sorted(self.listing(pointer).keys() - present)
+            except DataError:  # the list itself is not on this machine
+                missing = [] if len(present) >= pointer.files else ["."]
+            if missing:
+                log.info("%s: fetching %d file(s) that the pointer names and this clone lacks", folder, len(missing))
+                whole = not present or missing == ["."]
+                self._dvc("pull", "--quiet", *([name] if whole else [str(folder / one) for one in missing]))
+
+    def push(self, name: str) -> None:
+        """Send what the pointer `name` names to the remote; what is there already is not sent again."""
+        self._dvc("push", "--quiet", name)
+
+    def dirty(self, name: str) -> bool:
+        """Whether `name` differs from its last commit, or has none."""
+        return bool(self._git("status", "--porcelain", "--", name).strip())
+
+    def standing(self, name: str) -> Pointer:
+        """The pointer `name` as it lies in the working tree."""
+        return self._pointer((self.root / name).read_text(encoding="utf-8"))
 
     def commit_file(self, path: Path, message: str) -> str | None:
         """Commit one file that git itself keeps; return the commit, or None when it had not changed."""
@@ -157,9 +199,12 @@ class Workspace:
     def pointer(self, rev: str, path: str) -> Pointer:
         """The DVC pointer `path` as `rev` has it; an empty one where it has none."""
         try:
-            text = self._git("show", f"{rev}:{path}")
+            return self._pointer(self._git("show", f"{rev}:{path}"))
         except DataError:
             return Pointer(None, 0, 0)
+
+    @staticmethod
+    def _pointer(text: str) -> Pointer:
         out = yaml.safe_load(text)["outs"][0]
         return Pointer(str(out["md5"]), int(out.get("nfiles", 0)), int(out.get("size", 0)))
 
@@ -186,19 +231,35 @@ class Workspace:
                 return found
         raise DataError(f"{md5[:12]}: these bytes are not on this machine; `dvc fetch --all-commits` brings them")
 
-    def build(self, rev: str) -> Workspace:
-        """A clean clone of `rev` under the state folder: new, or the one a killed run left behind."""
+    @contextmanager
+    def building(self, rev: str) -> Iterator[Workspace]:
+        """A clone at `rev` under the state folder, this caller's alone until the block ends.
+
+        The clone of an earlier build is taken up again where nobody is using it: what it holds need not be copied
+        once more, so that a build costs what is new, and builds do not pile up.
+        """
         commit = self.head(rev)
-        folder = self.state / "builds" / commit[:12]
+        for number in itertools.count(1):
+            with (self.state / f"build-{number}.lock").open("w") as handle:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:  # another build is at work there
+                    continue
+                yield self._clone(self.state / "builds" / f"{number}", commit).open()
+                return
+
+    def _clone(self, folder: Path, commit: str) -> Workspace:
         clone = Workspace(folder, self.state, self.remote, self.author, self.endpoint, self.checksums)
         if not (folder / ".git").exists():
             partial = folder.with_suffix(".partial")
             shutil.rmtree(partial, ignore_errors=True)
             partial.parent.mkdir(parents=True, exist_ok=True)
             self._git("clone", "--quiet", "--no-checkout", str(self.root), str(partial))
-            Workspace(partial, self.state, self.remote, self.author)._git("checkout", "--quiet", "-B", "build", commit)
             partial.rename(folder)
-        return clone.open()
+        (folder / ".git" / "index.lock").unlink(missing_ok=True)  # of a killed build: this one is alone here
+        clone._git("fetch", "--quiet", "--no-tags", str(self.root), commit)
+        clone._git("checkout", "--quiet", "--force", "-B", "build", commit)
+        return clone
 
     def reproduce(self) -> str:
         """Run every stage whose inputs changed, push the results, commit dvc.lock; return that commit.
@@ -206,7 +267,8 @@ class Workspace:
         A line of a stage's output is a log record of `osteoflow.workspace`. A stage's own error comes back as the
         class the stage raised.
         """
-        self._dvc("pull", "--quiet", "--allow-missing")  # incremental stages continue from what earlier builds made
+        # Incremental stages continue from what earlier builds made; what a killed one left half-made is replaced.
+        self._dvc("pull", "--quiet", "--force", "--allow-missing")
         self._dvc("repro", "--pull")
         self._dvc("push", "--quiet")
         if self._git("status", "--porcelain", "--", "dvc.lock").strip():
@@ -227,11 +289,15 @@ class Workspace:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold this workspace's writer lock.
+        """Hold this workspace's writer lock; who holds it already goes on, so that a whole job can be one section.
 
         Raises:
             Unavailable: another writer kept it for longer than ten minutes.
         """
+        held = _HELD.get()
+        if self.state in held:
+            yield
+            return
         self.state.mkdir(parents=True, exist_ok=True)
         with (self.state / "writer.lock").open("w") as handle:
             deadline = time.monotonic() + LOCK_WAIT_SECONDS
@@ -243,7 +309,11 @@ class Workspace:
                     if time.monotonic() > deadline:
                         raise Unavailable(f"{self.root}: another writer holds the workspace; try again later") from None
                     time.sleep(0.2)
-            yield
+            token = _HELD.set(held | {self.state})
+            try:
+                yield
+            finally:
+                _HELD.reset(token)
 
     def _commit(self, message: str, paths: list[str]) -> None:
         unnamed = ["-c", f"user.name={self.author}", "-c", "user.email=osteoflow@localhost"]

@@ -37,13 +37,14 @@ def feedback() -> Learned:
     home = clients.workspace(settings)
     ledger = clients.ledger(settings)
     with home.writing():
+        effect(home.complete)([params.paths.labels])
         outcome = effect(adjudicate)(
             log=clients.prediction_log(settings),
             labels=home.root / params.paths.labels,
             params=params.feedback,
             now=datetime.now(UTC),
         )
-    commit = effect(home.commit_data)([params.paths.labels], outcome.message())
+        commit = effect(home.commit_data)([params.paths.labels], outcome.message())
     due = effect(learned_since)(ledger, outcome, commit) >= params.feedback.retrain_after
     if due:
         emit_event(RETRAIN_DUE, resource={"prefect.resource.id": f"osteoflow.model.{params.gate.model}"})

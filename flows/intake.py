@@ -51,7 +51,8 @@ def intake(source: SecretStr | None = None, labels_file: SecretStr | None = None
     # Secret: a folder or a zip may be called after a person, and Prefect writes the parameters of a run down.
     place, table = (value.get_secret_value() if value else None for value in (source, labels_file))
     entrance = door(settings, place, Path(table) if table else None)
-    with home.writing():
+    with home.writing():  # one section: a second writer never versions half of what the first brings
+        effect(home.complete)([studies, labels])
         found = effect(entrance.bring)()
         batch = effect(take_in)(
             source=entrance.path,
@@ -63,9 +64,8 @@ def intake(source: SecretStr | None = None, labels_file: SecretStr | None = None
             params=params.intake,
             now=datetime.now(UTC),
         )
-    commit = effect(home.commit_data)([studies, labels], batch.message())
-    with home.writing():  # only now: until the commit, what was brought is the only other copy
-        effect(entrance.landed)()
+        commit = effect(home.commit_data)([studies, labels], batch.message())
+        effect(entrance.landed)()  # only now: until the commit, what was brought is the only other copy
     report = settings.state / "reports" / f"intake-{batch.batch}"
     lean = effect(report_batch)(batch, entries(clients.quarantine(settings)), report)
     show("intake", f"Intake {batch.batch}", f"{batch.message()}\n\n{lean.text()}", report / "index.html")

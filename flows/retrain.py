@@ -36,34 +36,34 @@ class Judgement(BaseModel):
 
 @flow(name="retrain")
 def retrain(rev: str = "HEAD") -> Judgement:
-    """Build `rev` in a clean clone, register it as challenger, judge it against the champion. Never promotes."""
+    """Build `rev` in a clone of its own, register it as challenger, judge it against the champion. Never promotes."""
     started = time.monotonic()
     settings = clients.load_settings()
     home, registry, ledger = clients.workspace(settings), clients.registry(settings), clients.ledger(settings)
-    build = effect(home.build)(rev)
-    effect(build.reproduce)()
-    commit = effect(home.adopt)(build)
-    params = clients.params(settings.model_copy(update={"workspace": build.root}))
-    bundle, evaluation = build.root / params.paths.bundle, build.root / params.paths.evaluation
-    version = effect(register)(
-        registry=registry,
-        name=params.gate.model,
-        bundle=bundle,
-        evaluation=evaluation,
-        build=record_of(build, commit, time.monotonic() - started),
-        proposer=settings.user,
-    )
-    decision = effect(gate)(
-        challenger=bundle,
-        champion=clients.champion_bundle(settings, params.gate.model),
-        accepted=build.root / params.paths.accepted,
-        studies=build.root / params.paths.studies,
-        evaluation=evaluation,
-        params=params.gate,
-        ledger=ledger,
-        context=context_of(build, commit, params.gate.model, version, settings.user, ledger),
-    )
-    reports = effect(describe)(registry, params.gate.model, version, decision, evaluation, settings.state)
+    with home.building(rev) as build:
+        effect(build.reproduce)()
+        commit = effect(home.adopt)(build)
+        params = clients.params(settings.model_copy(update={"workspace": build.root}))
+        bundle, evaluation = build.root / params.paths.bundle, build.root / params.paths.evaluation
+        version = effect(register)(
+            registry=registry,
+            name=params.gate.model,
+            bundle=bundle,
+            evaluation=evaluation,
+            build=record_of(build, commit, time.monotonic() - started),
+            proposer=settings.user,
+        )
+        decision = effect(gate)(
+            challenger=bundle,
+            champion=clients.champion_bundle(settings, params.gate.model),
+            accepted=build.root / params.paths.accepted,
+            studies=build.root / params.paths.studies,
+            evaluation=evaluation,
+            params=params.gate,
+            ledger=ledger,
+            context=context_of(build, commit, params.gate.model, version, settings.user, ledger),
+        )
+        reports = effect(describe)(registry, params.gate.model, version, decision, evaluation, settings.state)
     return Judgement(
         version=version, commit=commit, reports=str(reports), wall_seconds=time.monotonic() - started, decision=decision
     )

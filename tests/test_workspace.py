@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -86,8 +88,8 @@ def test_a_build_learns_from_the_revision_alone(workspace):
     """A file that was not committed does not reach the build."""
     workspace.commit_data(STUDIES, "first")
     add_shard(workspace, "uncommitted")
-    build = workspace.build("HEAD")
-    build.reproduce()
+    with workspace.building("HEAD") as build:
+        build.reproduce()
 
     assert sorted(path.name for path in (build.root / "data" / "features").iterdir()) == ["a"]
 
@@ -95,23 +97,106 @@ def test_a_build_learns_from_the_revision_alone(workspace):
 def test_only_new_shards_cost(workspace, caplog):
     """A second build continues from the first one's incremental outputs."""
     workspace.commit_data(STUDIES, "first")
-    first = workspace.build("HEAD")
-    first.reproduce()
-    workspace.adopt(first)
+    with workspace.building("HEAD") as first:
+        first.reproduce()
+        workspace.adopt(first)
     add_shard(workspace, "b")
     workspace.commit_data(STUDIES, "second")
     caplog.clear()
-    with caplog.at_level("INFO", logger="osteoflow"):
-        workspace.build("HEAD").reproduce()
+    with caplog.at_level("INFO", logger="osteoflow"), workspace.building("HEAD") as second:
+        second.reproduce()
 
     assert [r.getMessage() for r in caplog.records if r.getMessage().startswith("made")] == ["made b"]
 
 
+def test_a_build_takes_up_the_clone_of_the_last_one(workspace):
+    """Nothing that an earlier build left there, half-made or edited, reaches the next one."""
+    workspace.commit_data(STUDIES, "first")
+    with workspace.building("HEAD") as first:
+        first.reproduce()
+    (first.root / "stage.py").write_text("raise SystemExit('edited')")
+    (first.root / "data" / "features" / "a").write_text("half")
+    (first.root / ".git" / "index.lock").touch()
+    with workspace.building("HEAD") as second:
+        second.reproduce()
+
+    assert second.root == first.root
+    assert (second.root / "data" / "features" / "a").read_text() == "made"
+
+
+def test_two_builds_at_once_have_a_clone_each(workspace):
+    with workspace.building("HEAD") as one, workspace.building("HEAD") as other:
+        assert one.root != other.root
+    with workspace.building("HEAD") as again:
+        assert again.root == one.root
+
+
+def test_a_clone_that_lacks_shards_forgets_none(workspace, tmp_path):
+    """A version made where the archive is not (all) here still names all of it."""
+    workspace.commit_data(STUDIES, "first")
+    add_shard(workspace, "b")
+    workspace.commit_data(STUDIES, "second")
+    git(tmp_path, "clone", "--quiet", str(workspace.root), "fresh")
+    fresh = Workspace(tmp_path / "fresh", tmp_path / "state", workspace.remote, "engineer").open()
+    fresh.complete(STUDIES)
+    (fresh.root / "data" / "studies" / "a").unlink()
+    add_shard(fresh, "c")
+    commit = fresh.commit_data(STUDIES, "third")
+
+    assert fresh.listing(fresh.pointer(commit, "data/studies.dvc")).keys() == {"a", "b", "c"}
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from components.workspace import Workspace
+root, remote, name, log = sys.argv[1:]
+home = Workspace(Path(root), Path(root) / ".osteoflow", remote, name).open()
+with home.writing():
+    with open(log, "a") as file: file.write(f"{name} begins\\n")
+    (home.root / "data/studies" / name).write_text(name)
+    home.commit_data([Path("data/studies")], f"Take in {name}")
+    with open(log, "a") as file: file.write(f"{name} ends\\n")
+"""
+
+
+def test_two_writers_take_turns(workspace, tmp_path):
+    """Two real processes: the second waits for the whole of the first, and both versions are in the history."""
+    journal = tmp_path / "journal"
+    command = [sys.executable, "-c", WRITER, str(workspace.root), workspace.remote]
+    writers = [subprocess.Popen([*command, name, str(journal)], cwd=REPOSITORY) for name in ("one", "two")]
+    assert [writer.wait(timeout=120) for writer in writers] == [0, 0]
+
+    order = [line.split() for line in journal.read_text().splitlines()]
+    assert [word for _, word in order] == ["begins", "ends", "begins", "ends"]
+    assert order[0][0] == order[1][0] != order[2][0] == order[3][0]
+    assert workspace.listing(workspace.pointer("HEAD", "data/studies.dvc")).keys() == {"a", "one", "two"}
+
+
+def test_a_killed_push_is_finished_by_the_next_run(workspace, tmp_path):
+    """SIGKILL in the middle of `dvc push`: repeated, everything is there for an empty clone."""
+    for n in range(40):
+        add_shard(workspace, f"shard-{n:02d}", f"{n}" * 400_000)
+    workspace._dvc("add", "--quiet", "data/studies")
+    push = subprocess.Popen([sys.executable, "-m", "dvc", "push", "--quiet"], cwd=workspace.root)
+    deadline = time.monotonic() + 60
+    while not any((tmp_path / "remote").rglob("*")) and push.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    push.kill()
+    push.wait()
+    assert workspace.commit_data(STUDIES, "after the kill") is not None
+    git(tmp_path, "clone", "--quiet", str(workspace.root), "fresh")
+    fresh = Workspace(tmp_path / "fresh", tmp_path / "state", workspace.remote, "engineer").open()
+    fresh._dvc("pull", "--quiet", "data/studies.dvc")
+
+    assert len(list((fresh.root / "data" / "studies").iterdir())) == 41
+
+
 def test_an_adopted_build_becomes_the_tip(workspace):
     workspace.commit_data(STUDIES, "first")
-    build = workspace.build("HEAD")
-    commit = build.reproduce()
-    workspace.adopt(build)
+    with workspace.building("HEAD") as build:
+        commit = build.reproduce()
+        workspace.adopt(build)
 
     assert workspace.head() == commit
     assert git(workspace.root, "status", "--porcelain") == ""
@@ -120,8 +205,8 @@ def test_an_adopted_build_becomes_the_tip(workspace):
 def test_a_branch_that_moved_on_keeps_its_tip(workspace):
     """A build that took long never overwrites data that arrived meanwhile; it stays as a branch of its own."""
     base = workspace.commit_data(STUDIES, "first")
-    build = workspace.build("HEAD")
-    commit = build.reproduce()
+    with workspace.building("HEAD") as build:
+        commit = build.reproduce()
     add_shard(workspace, "b")
     newer = workspace.commit_data(STUDIES, "second")
     workspace.adopt(build)
@@ -136,8 +221,11 @@ def test_a_stage_error_keeps_its_class(workspace):
     add_shard(workspace, "b", "bad")
     workspace.commit_data(STUDIES, "bad")
 
-    with pytest.raises(ExpectationsFailed, match="1 of 2 shards is bad; fix `intake`"):
-        workspace.build("HEAD").reproduce()
+    with (
+        workspace.building("HEAD") as build,
+        pytest.raises(ExpectationsFailed, match="1 of 2 shards is bad; fix `intake`"),
+    ):
+        build.reproduce()
 
 
 def test_a_lost_push_is_repaired_by_the_next_run(workspace, tmp_path):
@@ -149,8 +237,8 @@ def test_a_lost_push_is_repaired_by_the_next_run(workspace, tmp_path):
 
 
 def test_an_unknown_revision_is_a_configuration_error(workspace):
-    with pytest.raises(ConfigError, match="no-such-branch: no such revision"):
-        workspace.build("no-such-branch")
+    with pytest.raises(ConfigError, match="no-such-branch: no such revision"), workspace.building("no-such-branch"):
+        pass
 
 
 def test_a_folder_that_is_no_repository_is_refused(tmp_path):
