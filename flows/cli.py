@@ -266,12 +266,20 @@ def trace_image(
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
+def doctor(
+    mend: Annotated[
+        bool, typer.Option("--repair", help="First mend what killed runs left, where that is safe.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Check this workspace and its services, and say what to do about what is wrong."""
     settings = settings_of()
-    from flows.doctor import examine
+    from flows.doctor import examine, repair
 
+    mended = repair(settings) if mend else []
     report = examine(settings)
+    for what in [] if as_json else mended:
+        print(f"mended: {what}")
     say(report.text(), report.model_dump(), as_json)
     if not report.healthy:
         raise typer.Exit(1)

@@ -12,6 +12,7 @@ from components.errors import OsteoflowError
 from components.settings import Settings
 from flows import clients
 from flows.environment import NO_TELEMETRY
+from flows.halves import halves
 
 FREE_BYTES = 5 * 2**30
 
@@ -38,6 +39,21 @@ class Report(BaseModel):
         return "\n".join(f"{'ok  ' if f.well else 'FIX '} {f.check:<12} {f.detail}" for f in self.findings)
 
 
+def repair(settings: Settings) -> list[str]:
+    """Mend every half state that can be mended safely, one writer at a time; say what was mended.
+
+    Raises:
+        Unavailable: another writer is at work, or the remote does not answer.
+    """
+    mended = []
+    with clients.workspace(settings).writing():
+        for half in halves(settings):
+            if half.mend:
+                half.mend()
+                mended.append(half.what)
+    return mended
+
+
 def examine(settings: Settings) -> Report:
     """Run every check; a check that raises one of our errors is a finding, not a crash."""
     return Report(findings=list(_findings(settings)))
@@ -47,6 +63,7 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     checks: dict[str, Callable[[Settings], str]] = {
         "parameters": _parameters,
         "repository": _repository,
+        "archive": _archive,
         "keys": _keys,
         "ledger": _ledger,
         "registry": _registry,
@@ -70,6 +87,13 @@ def _parameters(settings: Settings) -> str:
 def _repository(settings: Settings) -> str:
     home = clients.workspace(settings)
     return f"{home.root} at {home.head()[:12]}; data remote {home.remote}"
+
+
+def _archive(settings: Settings) -> str:
+    if found := halves(settings):
+        hint = "; `osteoflow doctor --repair` mends it" if any(half.mend for half in found) else ""
+        raise OsteoflowError(" / ".join(half.what for half in found) + hint)
+    return "no run left anything half-done"
 
 
 def _keys(settings: Settings) -> str:

@@ -1,0 +1,112 @@
+"""Half states of an archive, each made for real: the doctor names them, mends the safe ones, and leaves the rest."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from components.settings import Settings, load_settings
+from components.workspace import Workspace
+from flows import clients
+from flows.doctor import repair
+from flows.halves import halves
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+pytestmark = pytest.mark.slow  # DVC starts several times in each
+
+
+@pytest.fixture
+def site(tmp_path) -> tuple[Settings, Workspace]:
+    """One shard, versioned and pushed."""
+    root = tmp_path / "clone"
+    (root / "data" / "studies").mkdir(parents=True)
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(REPOSITORY / name, root)
+    shutil.copytree(REPOSITORY / ".dvc", root / ".dvc", ignore=shutil.ignore_patterns("tmp", "config.local", "cache"))
+    (root / ".gitignore").write_text(".osteoflow\ndata/studies\ndata/labels\n")
+    for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x"]):
+        subprocess.run(["git", *command], cwd=root, check=True)
+    settings = load_settings(root).model_copy(update={"user": "a"})
+    home = clients.workspace(settings)
+    (root / "data/studies/one.parquet").write_bytes(b"one")
+    home.commit_data([Path("data/studies")], "first")
+    return settings, home
+
+
+def seen(settings: Settings) -> str:
+    return " / ".join(half.what for half in halves(settings))
+
+
+def test_a_whole_archive_has_no_halves(site):
+    assert seen(site[0]) == ""
+
+
+def test_shards_of_a_killed_run_are_versioned(site):
+    """Killed before `dvc add`, with a file half-written."""
+    settings, home = site
+    (home.root / "data/studies/two.parquet").write_bytes(b"two")
+    (home.root / "data/studies/.three.parquet.x.part").write_bytes(b"th")
+    assert "1 half-written" in seen(settings)
+    assert "1 shard(s) are in no version" in seen(settings)
+    repair(settings)
+
+    assert seen(settings) == ""
+    assert home.listing(home.pointer("HEAD", "data/studies.dvc")).keys() == {"one.parquet", "two.parquet"}
+
+
+def test_a_pointer_that_was_never_committed_is_committed_and_its_bytes_pushed(site):
+    """Killed between `dvc add` and `dvc push`."""
+    settings, home = site
+    (home.root / "data/studies/two.parquet").write_bytes(b"two")
+    home._dvc("add", "--quiet", "data/studies")
+    assert "1 named file(s) are not in the remote yet" in seen(settings)
+    assert "the pointer moved and was not committed" in seen(settings)
+    repair(settings)
+
+    assert seen(settings) == ""
+    assert not home.dirty("data/studies.dvc")
+
+
+def test_a_remote_and_a_clone_that_lost_bytes_get_them_back(site):
+    settings, home = site
+    shutil.rmtree(settings.remote_url)
+    (home.root / "data/studies/one.parquet").unlink()
+    repair(settings)
+
+    assert seen(settings) == ""
+    assert (home.root / "data/studies/one.parquet").read_bytes() == b"one"
+    assert Path(settings.remote_url).is_dir()
+
+
+def test_an_empty_cache_is_filled_from_the_remote(site):
+    settings, home = site
+    shutil.rmtree(home.state / "cache")
+    (home.root / "data/studies/one.parquet").unlink()
+    repair(settings)
+
+    assert (home.root / "data/studies/one.parquet").read_bytes() == b"one"
+
+
+def test_bytes_that_nobody_has_are_explained_and_nothing_is_touched(site):
+    settings, home = site
+    [md5] = home.listing(home.standing("data/studies.dvc")).values()
+    for place in (home.state / "cache", Path(settings.remote_url)):
+        (place / "files" / "md5" / md5[:2] / md5[2:]).unlink()
+    (home.root / "data/studies/one.parquet").unlink()
+    before = home.head()
+
+    assert "neither in the cache nor in the remote" in seen(settings)
+    assert repair(settings) == []
+    assert home.head() == before
+
+
+def test_clones_of_the_earlier_layout_are_removed(site):
+    settings, home = site
+    (home.state / "builds" / "0123456789ab").mkdir(parents=True)
+    (home.state / "builds" / "1").mkdir()
+    repair(settings)
+
+    assert [path.name for path in (home.state / "builds").iterdir()] == ["1"]
