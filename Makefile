@@ -9,7 +9,7 @@ IN_TWO := -n 2 --dist loadgroup --no-loadscope-reorder
 # Hospital networks often end TLS in a proxy with a certificate of their own: trust what the machine trusts.
 export UV_SYSTEM_CERTS := true
 
-.PHONY: help demo up test test-fast lint format bench bench-decode screenshots recordings clean
+.PHONY: help demo up test test-fast lint format bench bench-data bench-decode screenshots recordings clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ format: .venv/.ready  ## Format and sort imports
 
 bench: .venv/.ready  ## Time a prediction beside what a team would otherwise call
 	$(RUN)/python -m tests.benchmarks.serving
+
+bench-data: .venv/.ready  ## Grow archives of several sizes by 100 images, beside one file an image (SIZES=1000,10000)
+	$(RUN)/python -m tests.benchmarks.data $(if $(SIZES),--sizes $(SIZES))
 
 bench-decode: .venv/.ready  ## Time every installed decoder on one frame in every transfer syntax
 	$(RUN)/python -m tests.benchmarks.decode
