@@ -35,6 +35,10 @@ def findings(table: pd.DataFrame, verdicts: list[Verdict], facts: dict[str, pd.D
             listed = ", ".join(f"{name} {auc:.3f}" for name, auc in zip(rows["fact"], rows["auc"], strict=True))
             name = "metadata shortcut" if kind == "all together" else f"{kind} shortcut"
             found[name] = f"AUC without the picture: {listed}"
+    if "balance_by_stratum" in failed:
+        strata = facts["strata"].set_index("stratum")["prevalence"]
+        for stratum in failed["balance_by_stratum"].failing:
+            found[f"one-sided: {stratum}"] = f"{100 * strata[stratum]:.1f}% of its images show a fracture"
     if "missing_metadata" in failed:
         found["missing metadata"] = failed["missing_metadata"].found
     return [{"name": name, "found": sentence} for name, sentence in found.items()]

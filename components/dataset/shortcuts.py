@@ -51,9 +51,11 @@ def _facts(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _bins(values: pd.Series) -> np.ndarray:
-    """(n,) small integers: quantile bins, and one for what is missing."""
+    """(n,) small integers: a bin for every value where they are few, else quantiles; and one for what is missing."""
     known = values.dropna()
-    edges = np.unique(np.quantile(known, np.linspace(0, 1, BINS + 1)[1:-1])) if len(known) else np.empty(0)
+    edges = np.unique(known)
+    if len(edges) > LARGEST:  # else a rare value would hide among frequent ones
+        edges = np.unique(np.quantile(known, np.linspace(0, 1, BINS + 1)[1:-1]))
     return np.where(values.isna(), len(edges) + 1, np.searchsorted(edges, values.fillna(0), side="right"))
 
 

@@ -247,6 +247,15 @@ def test_a_shortcut_is_named_by_what_carries_it(tables):
     assert found["resolution shortcut"] == "AUC without the picture: rows 1.000, aspect 1.000"
 
 
+def test_a_rare_fact_does_not_hide_among_frequent_ones(tables):
+    """Metal in 3 of 50 fractures, and in nothing else: 6% / 2 above chance."""
+    label = np.tile([0.0, 1.0], 2000)
+    rows = tables.splits.iloc[np.zeros(4000, dtype=int)].reset_index(drop=True)
+    rows = rows.assign(label=label, group_id=np.arange(4000), hardware=(label == 1) & (np.arange(4000) % 100 < 6))
+
+    assert shortcuts(rows).set_index("fact").loc["hardware", "auc"] == pytest.approx(0.53, abs=0.002)
+
+
 def test_metadata_that_know_nothing_tell_nothing(tables):
     """Labels dealt independently of every fact: nothing but chance, for each fact and for all of them."""
     rng = np.random.default_rng(3)
@@ -284,6 +293,8 @@ def test_strata_out_of_balance_and_missing_metadata_warn(tables):
     failing = {v["check"]["name"]: v["failing"] for v in tables.results["verdicts"] if not v["success"]}
     assert failing["balance_by_stratum"] == ["view frontal", "view lateral"]
     assert failing["missing_metadata"] == ["device"]
+    found = {finding["name"]: finding["found"] for finding in tables.results["findings"]}
+    assert found["one-sided: view frontal"] == "100.0% of its images show a fracture"
 
 
 def test_weak_grouping_is_a_finding(tables):
