@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from components.dataset.items import Item, Source, Statement
 from components.dataset.quarantine import Entry, Refusal, entry, quarantined
-from components.dataset.store import Packed, catalog, label_events, shards, write_images, write_labels
+from components.dataset.store import Packed, catalog, count_events, shards, write_images, write_labels
 from components.dataset.workers import Bounds, Lost, bounded
 from components.errors import MissingPatient, UnreadableImage
 from components.radiograph.burned_in import Policy, clean
@@ -118,7 +118,7 @@ class Arrivals:
         standing = catalog(studies)
         self.ids: set[str] = set(standing["image_id"])
         self.by_pixels: dict[str, str] = dict(zip(standing["pixel_sha256"], standing["image_id"], strict=True))
-        self.before = len(label_events(labels))
+        self.before = count_events(labels)
         self.waiting: list[Packed] = []
         self.events: list[LabelEvent] = []
         self.refusals: list[tuple[Entry, bytes]] = []
@@ -194,4 +194,4 @@ class Arrivals:
         for image_id in sorted(self.silent):
             self._hear(image_id, self.offer.statements[image_id], self.offer.reader)
         self.flush()
-        return len(label_events(self.labels)) - self.before
+        return count_events(self.labels) - self.before

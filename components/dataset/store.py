@@ -168,7 +168,7 @@ def write_images(folder: Path, images: Iterable[Radiograph | Packed], *, batch: 
 
 def write_labels(folder: Path, events: Iterable[LabelEvent], *, batch: str) -> Path | None:
     """Append label events as `<batch>.parquet`, leaving out those that stand already; None when none is new."""
-    known = set(label_events(folder)["event_id"])
+    known = {name for path in shards(folder) for name in pq.read_table(path, columns=["event_id"])[0].to_pylist()}
     rows = []
     for event in events:
         if event.event_id in known:
@@ -248,6 +248,11 @@ def read_pixels(studies: Path, image_ids: Iterable[str]) -> Iterator[tuple[str, 
                     yield image_id, decode(pixels[position].as_py())
     if wanted:
         raise DataError(f"{studies}: {len(wanted)} image(s) are not in the archive, for instance {min(wanted)}")
+
+
+def count_events(labels: Path) -> int:
+    """How many label events there are, from the shards' footers alone."""
+    return sum(pq.read_metadata(path).num_rows for path in shards(labels))
 
 
 def label_events(labels: Path) -> pd.DataFrame:

@@ -9,9 +9,11 @@ import pytest
 from components.dataset.shards import radiographs
 from components.dataset.store import (
     IMAGE_SCHEMA,
+    Packed,
     atomic_folder,
     atomic_path,
     catalog,
+    count_events,
     label_events,
     next_batch,
     read_pixels,
@@ -108,6 +110,39 @@ def test_batches_count_on(tmp_path):
     write_labels(tmp_path, [event("one")], batch="000041-a")
     write_labels(tmp_path, [event("two")], batch="feedback-abc")
     assert next_batch(tmp_path, "0123456789abcdef") == "000042-0123456789ab"
+
+
+def test_a_giant_batch_rolls_over(tmp_path):
+    """A shard ends with the image that fills it; none holds more than the limit and that one image."""
+    images = [image(f"image-{n}") for n in range(7)]
+    one = len(Packed.of(images[0]).pixels)
+    written = write_images(tmp_path, images, batch="000001-a", shard_bytes=2 * one)
+
+    assert [path.name for path in written] == [f"000001-a-{n:04d}.parquet" for n in range(4)]
+    assert list(catalog(tmp_path)["image_id"]) == [f"image-{n}" for n in range(7)]
+
+
+def test_what_stands_is_never_written_again(tmp_path):
+    """Another batch, the same batch continued, labels said twice: the shards before keep their bytes and times."""
+
+    def standing() -> dict[str, tuple[int, int]]:
+        return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in tmp_path.glob("*.parquet")}
+
+    write_images(tmp_path, [image("one")], batch="000001-a", shard_bytes=1)
+    before = standing()
+    write_images(tmp_path, [image("two")], batch="000001-a", shard_bytes=1)
+    write_images(tmp_path, [image("three")], batch="000002-b", shard_bytes=1)
+    after = standing()
+
+    assert len(after) == 3
+    assert before.items() <= after.items()
+
+
+def test_events_are_counted_without_reading_them(tmp_path):
+    write_labels(tmp_path, [event("one"), event("two")], batch="000001-a")
+    write_labels(tmp_path, [event("two"), event("three")], batch="000002-b")
+
+    assert count_events(tmp_path) == len(label_events(tmp_path)) == 3
 
 
 def test_an_empty_archive_has_the_columns_of_a_full_one(tmp_path):
