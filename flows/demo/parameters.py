@@ -16,7 +16,7 @@ CHANGES: dict[str, Any] = {
     "train.backbone": "residual",
     "train.weights": "none",
     "train.epochs_head": 0,
-    "train.epochs": 9,
+    "train.epochs": 12,
     "train.learning_rate": 0.003,
     "train.dropout": 0.2,
     # What a drawn fracture survives: it is a thin line, and strong augmentation hides it.
