@@ -24,6 +24,10 @@ def commands() -> list[str]:
 # What a reader's command becomes in the demo's workspace, the exit code, and words of its answer.
 RUNS = {
     "osteoflow audit": ("audit", 0, "the chain of hashes and every signature verify"),
+    "osteoflow data diff A B": ("data diff HEAD~1 HEAD", 0, "images"),
+    "osteoflow data log": ("data log", 0, "no_fracture"),
+    "osteoflow data merge-patients": ("data merge-patients {merges}", 0, "1 merge(s) recorded"),
+    "osteoflow data quarantine": ("data quarantine", 0, "Nothing was ever refused."),
     "osteoflow doctor": ("doctor", 0, "off in every dependency"),
     "osteoflow feedback": ("feedback", 0, "Settle 0 corrected cases"),
     "osteoflow intake PATH": ("intake {site_a}", 0, "Nothing new: the data version stands."),
@@ -42,7 +46,14 @@ RUNS = {
     ),
 }  # fmt: skip
 # Run by other tests: the demo fixture, the stack's test, and whoever reads this.
-ELSEWHERE = {"make demo", "make test", "make up", "osteoflow up"}
+ELSEWHERE = {
+    "make demo",
+    "make test",
+    "make up",
+    "osteoflow up",
+    "osteoflow intake s3://bucket/prefix",
+    'osteoflow intake "dicomweb+https://host/dicom-web?StudyDate=20260101-20260131"',
+}
 
 
 def test_every_command_of_the_readme_is_run():
@@ -57,7 +68,10 @@ def words(demo, tmp_path_factory) -> dict[str, str]:
     pictures = sorted((demo.state / "serving" / "images").glob("*.overlay.png"))
     prediction = pictures[0].name.split(".")[0]
     traced = json.loads(osteoflow(demo, "trace", "prediction", prediction, "--json").stdout)
+    merges = tmp_path_factory.mktemp("merges") / "merges.csv"
+    merges.write_text("patient_id,same_as\nnobody,somebody\n")
     return {
+        "merges": str(merges),
         "site_a": str(demo.state / "phantoms" / "site-a"),
         "file": str(sorted((demo.state / "phantoms" / "site-b").glob("*.dcm"))[0]),
         "out": str(tmp_path_factory.mktemp("results")),
