@@ -87,7 +87,7 @@ def osteoflow(demo, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("command", sorted(RUNS, key=lambda command: ("rollback" in command, command)))
+@pytest.mark.parametrize("command", sorted(RUNS, key=lambda c: ("rollback" in c or "merge" in c, c)))
 def test_a_command_does_what_the_readme_says(demo, words, command):
     line, code, answer = RUNS[command]
     done = osteoflow(demo, *line.format(**words).split())
