@@ -138,7 +138,7 @@ def test_a_damaged_zip_is_one_error(home, tmp_path):
     ("text", "error", "said"),
     [
         ("uid,label\n1.2,fracture\n", DataError, r"column\(s\) sop_instance_uid missing"),
-        ("sop_instance_uid,label\n1.2,Fracture\n", UnknownLabel, "row 2: label 'Fracture'"),
+        ("sop_instance_uid,label\n1.2,Fracture\n", UnknownLabel, "row 2: the label is not one of"),
         ('sop_instance_uid,label,boxes\n1.2,fracture,"[{""x"": 1}]"\n', DataError, "row 2: boxes are no JSON list"),
         ("sop_instance_uid,label\n1.2,fracture\n1.2,unknown\n", DataError, "row 3: a second, different row"),
     ],
