@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import warnings
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
+from components.dataset import data_docs
 from components.params import DatasetExpectations, ImageExpectations
 
 Suite = Literal["images", "dataset", "splits"]
@@ -129,11 +131,16 @@ def version(checks: list[Check]) -> str:
     return sha256(document.encode()).hexdigest()[:12]
 
 
-def judge(checks: list[Check], tables: dict[str, pd.DataFrame]) -> list[Verdict]:
-    """Judge every check on its table; the first column of a table is its key. In memory, and nothing leaves it."""
+def judge(checks: list[Check], tables: dict[str, pd.DataFrame], *, docs: Path) -> list[Verdict]:
+    """Judge every check on its table; the first column of a table is its key. Nothing leaves the machine.
+
+    Args:
+        docs: a folder that Great Expectations' Data Docs are written to.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its imports deprecate each other
         import great_expectations as gx
+        from great_expectations.core.run_identifier import RunIdentifier
         from great_expectations.data_context.types.base import (
             DataContextConfig,
             InMemoryStoreBackendDefaults,
@@ -144,21 +151,26 @@ def judge(checks: list[Check], tables: dict[str, pd.DataFrame]) -> list[Verdict]
         analytics_enabled=False,
         progress_bars=ProgressBarsConfig(globally=False),
     )
-    source = gx.get_context(mode="ephemeral", project_config=config).data_sources.add_pandas("tables")
+    context = gx.get_context(mode="ephemeral", project_config=config)
+    context.add_data_docs_site("docs", data_docs.site(docs))
+    source = context.data_sources.add_pandas("tables")
     verdicts = {}
     for name in sorted({check.table for check in checks}):
         mine = [check for check in checks if check.table == name]
         key = str(tables[name].columns[0])
-        suite = gx.ExpectationSuite(
-            name=name, expectations=[_expectation(gx.expectations, c, n) for n, c in enumerate(mine)]
-        )
+        expectations = [_expectation(gx.expectations, check, number) for number, check in enumerate(mine)]
+        suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=expectations))
         batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("all")
-        outcome = batch.get_batch({"dataframe": tables[name]}).validate(
-            suite, result_format={"result_format": "COMPLETE", "unexpected_index_column_names": [key]}
+        outcome = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite)).run(
+            batch_parameters={"dataframe": tables[name]},
+            result_format={"result_format": "COMPLETE", "unexpected_index_column_names": [key]},
+            run_id=RunIdentifier("validate", data_docs.MOMENT),
         )
         for result in outcome.results:
             check = mine[result.expectation_config.meta["check"]]
             verdicts[id(check)] = _verdict(check, tables[name], key, result)
+    context.build_data_docs(site_names=["docs"])
+    data_docs.settle(docs)
     return [verdicts[id(check)] for check in checks]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +33,15 @@ def validate(*, splits: Path, features: Path, accepted: Path, validation: Path, 
     """
     table = pd.read_parquet(splits)
     limits = params.dataset
-    rows = judge(image_checks(params.images), {"images": image_facts(table, features)})
-    table["reasons"] = _reasons(table, rows)
-    table["accepted"] = table["reasons"] == ""
-    facts = set_facts(table, min_stratum=limits.min_stratum)
-    sets = judge([*dataset_checks(limits), *split_checks(limits)], facts)
-    failed = [verdict for verdict in sets if not verdict.success and verdict.check.severity == "critical"]
-    _report(validation, table, [*rows, *sets], facts, passed=not failed)
+    with tempfile.TemporaryDirectory() as name:
+        docs = Path(name)
+        rows = judge(image_checks(params.images), {"images": image_facts(table, features)}, docs=docs / "images")
+        table["reasons"] = _reasons(table, rows)
+        table["accepted"] = table["reasons"] == ""
+        facts = set_facts(table, min_stratum=limits.min_stratum)
+        sets = judge([*dataset_checks(limits), *split_checks(limits)], facts, docs=docs / "set")
+        failed = [verdict for verdict in sets if not verdict.success and verdict.check.severity == "critical"]
+        _report(validation, table, [*rows, *sets], facts, docs, passed=not failed)
     if failed:
         accepted.unlink(missing_ok=True)
         raise ExpectationsFailed(f"{len(failed)} of {len(sets)} expectations failed: {_told(failed)}; see {validation}")
@@ -62,7 +66,13 @@ def _told(failed: list[Verdict]) -> str:
 
 
 def _report(
-    validation: Path, table: pd.DataFrame, verdicts: list[Verdict], facts: dict[str, pd.DataFrame], *, passed: bool
+    validation: Path,
+    table: pd.DataFrame,
+    verdicts: list[Verdict],
+    facts: dict[str, pd.DataFrame],
+    docs: Path,
+    *,
+    passed: bool,
 ) -> None:
     """results.json for machines and index.html for people: the same facts, nothing that changes from run to run."""
     refused = table[~table["accepted"]]
@@ -88,6 +98,7 @@ def _report(
     ).get_template("validation.html.j2")
     with atomic_folder(validation) as folder:
         (folder / "results.json").write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        shutil.copytree(docs, folder / "data_docs")
         (folder / "index.html").write_text(page.render(document), encoding="utf-8")
 
 

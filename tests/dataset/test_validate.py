@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,10 @@ class Tables:
             accepted=self.folder / "accepted.parquet", validation=self.folder / "validation", params=params,
         )  # fmt: skip
         return pd.read_parquet(self.folder / "accepted.parquet")
+
+    def pages(self) -> dict[str, bytes]:
+        top = self.folder / "validation"
+        return {str(path.relative_to(top)): path.read_bytes() for path in sorted(top.rglob("*")) if path.is_file()}
 
     @property
     def results(self) -> dict:
@@ -203,11 +208,19 @@ def test_excluded_rows_count_for_no_role(tables):
 def test_equal_sets_give_equal_reports(tables):
     tables.features.loc[7, "saturation"] = 0.9
     tables.run()
-    before = {path.name: path.read_bytes() for path in (tables.folder / "validation").iterdir()}
+    before = tables.pages()
     tables.run()
 
-    assert {path.name: path.read_bytes() for path in (tables.folder / "validation").iterdir()} == before
-    assert sorted(before) == ["index.html", "results.json"]
+    assert tables.pages() == before
+    assert {"index.html", "results.json", "data_docs/images/index.html", "data_docs/set/index.html"} <= before.keys()
+
+
+def test_data_docs_fetch_nothing(tables):
+    tables.run()
+
+    pages = b"".join(data for name, data in tables.pages().items() if name.startswith("data_docs"))
+    assert b"saturation" in pages
+    assert not re.findall(rb"<(?:script|link|img)[^>]*(?:src|href)=\s*[\"']?https?:", pages)
 
 
 def test_the_page_shows_the_balance_of_every_stratum(tables):
