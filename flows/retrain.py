@@ -12,6 +12,7 @@ from components.promotion.register import register
 from flows import clients
 from flows.builds import context_of, describe, record_of
 from flows.effects import effect
+from flows.verdicts import tell_validation
 
 
 class Judgement(BaseModel):
@@ -41,9 +42,12 @@ def retrain(rev: str = "HEAD") -> Judgement:
     settings = clients.load_settings()
     home, registry, ledger = clients.workspace(settings), clients.registry(settings), clients.ledger(settings)
     with home.building(rev) as build:
-        effect(build.reproduce)()
+        params, begun = clients.params(settings.model_copy(update={"workspace": build.root})), time.time()
+        try:
+            effect(build.reproduce)()
+        finally:  # a set that was refused most of all
+            effect(tell_validation)(build.root / params.paths.validation, settings.state, begun)
         commit = effect(home.adopt)(build)
-        params = clients.params(settings.model_copy(update={"workspace": build.root}))
         bundle, evaluation = build.root / params.paths.bundle, build.root / params.paths.evaluation
         version = effect(register)(
             registry=registry,

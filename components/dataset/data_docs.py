@@ -17,7 +17,9 @@ FETCHED = re.compile(
 STYLE = """<style>
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 1rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; } th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #8884; }
-button { display: none; }
+button, footer { display: none; }
+.fa-check-circle::before { content: "met"; } .fa-times::before { content: "not met"; }
+.fa-exclamation-triangle::before { content: "error"; }
 </style>
 </head>"""
 
