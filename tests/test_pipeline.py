@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 SMALL = {
     "split": {"shares": {"train": 55, "tune": 15, "calibrate": 15, "test": 15}},
-    "validate": {"dataset": {"min_positives": 5, "min_negatives": 5, "max_prevalence_gap": 1.0}},
+    "validate": {"dataset": {"min_positives": 5, "min_negatives": 5, "max_prevalence_effect": 3.2}},
     "prepare": {"size": 80},
     "train": {name.removeprefix("train."): value for name, value in CHANGES.items() if name.startswith("train.")}
     | {"epochs": 6},
