@@ -20,7 +20,15 @@ PARAMS = Validate(
         min_side_px=96, max_saturation=0.9, min_grey_levels=8, min_field_fraction=0.05, min_sharpness=0.0
     ),
     dataset=DatasetExpectations(
-        min_positives=1, min_negatives=1, prevalence=(0.0, 1.0), max_quarantined=1.0, max_prevalence_gap=1.0
+        min_positives=1,
+        min_negatives=1,
+        prevalence=(0.0, 1.0),
+        max_quarantined=1.0,
+        max_prevalence_effect=3.2,
+        min_stratum=30,
+        max_missing=1.0,
+        max_ai_visible=1.0,
+        max_shortcut_auc=1.0,
     ),
 )
 
