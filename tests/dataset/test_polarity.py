@@ -64,7 +64,7 @@ def test_a_wrong_tag_ends_in_quarantine_with_its_reason(home, tmp_path):
     inspect(studies=home.studies, features=home.folder / "features")
     table.assign(
         label=0.0, role="train", group_id=table["patient_id"], near_duplicate_of=None, likeness=np.nan,
-        picture_id=table["image_id"],
+        picture_id=table["image_id"], label_provenance="archive", ai_visible=False,
     ).to_parquet(home.folder / "splits.parquet")  # fmt: skip
 
     with pytest.raises(ExpectationsFailed):  # two images are no data set
