@@ -9,7 +9,7 @@ IN_TWO := -n 2 --dist loadgroup --no-loadscope-reorder
 # Hospital networks often end TLS in a proxy with a certificate of their own: trust what the machine trusts.
 export UV_SYSTEM_CERTS := true
 
-.PHONY: help demo up test test-fast lint format bench bench-data bench-decode screenshots recordings clean
+.PHONY: help demo up test test-fast lint format bench bench-data bench-decode bench-quality screenshots recordings clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,6 +45,10 @@ bench-data: .venv/.ready  ## Grow archives of several sizes by 100 images, besid
 bench-decode: .venv/.ready  ## Time every installed decoder on one frame in every transfer syntax
 	$(RUN)/python -m tests.benchmarks.decode
 
+bench-quality: .venv/.ready  ## Find planted defects beside cleanvision (in an environment of its own)
+	UV_PROJECT_ENVIRONMENT=.venv-bench $(UV) sync --frozen --group bench --quiet
+	.venv-bench/bin/python -m tests.benchmarks.quality
+
 screenshots: .venv/.ready  ## Photograph the demo's pages for the README (needs Chromium and a finished demo)
 	$(RUN)/python docs/screenshots.py
 
@@ -52,7 +56,7 @@ recordings: .venv/.ready  ## Record intake from a real S3-compatible store and a
 	@$(RUN)/python docs/record.py
 
 clean:  ## Remove the environment and the demo; data versions and this clone's own state stay
-	rm -rf .venv .tools .osteoflow/demo
+	rm -rf .venv .venv-bench .tools .osteoflow/demo
 
 # The environment follows the lock: a changed lock re-syncs, an unchanged one costs nothing.
 .venv/.ready: uv.lock pyproject.toml | $(filter .tools/bin/uv,$(UV))

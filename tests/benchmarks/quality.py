@@ -1,0 +1,216 @@
+"""Benchmark: the `images` suite beside cleanvision, on the same files in the same run (`make bench-quality`).
+
+Clean radiographs and ones with a planted defect, all as 8-bit PNG, which both sides decode themselves. Prints images a
+second, which share of each defect is found, and which share of the clean ones is flagged; nothing is asserted. The
+clean pictures are dealt in two halves: thresholds were chosen on `tune`, the figures are those of `report`.
+
+cleanvision's "grayscale" is true of every radiograph: it is left out, on its side only. A quality defect counts as
+found by any other issue but the duplicates; a copy counts as found by an issue about duplicates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+from cleanvision import Imagelab
+
+from components import params
+from components.dataset.expectations import image_checks, judge
+from components.dataset.neighbours import neighbours
+from components.radiograph import dicom
+from components.radiograph.deidentify import Pseudonyms
+from components.radiograph.image import ImageMeta, Radiograph
+from components.radiograph.likeness import likeness, thumbnail
+from components.radiograph.phantom import DETECTOR_A, DETECTOR_B, draw
+from components.radiograph.quality import measure
+from components.radiograph.raster import read_raster
+from tests.benchmarks.planted import COPIES, DEFECTS
+
+SEED = 20261123
+REAL = Path(os.environ.get("OSTEOFLOW_REAL_DATA", "../shared/data")) / "fracatlas"
+DUPLICATES = ("exact_duplicates", "near_duplicates")
+
+
+@dataclass(frozen=True)
+class Planted:
+    """One file: the picture it shows and what is wrong with it ("clean": nothing was planted)."""
+
+    path: Path
+    kind: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one side said. issues: file name -> names of its issues."""
+
+    seconds: float
+    issues: dict[str, set[str]]
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--each", type=int, default=20, help="pictures of a defect, and of a kind of copy")
+    arguments.add_argument("--clean", type=int, default=200, help="pictures with no defect planted")
+    arguments.add_argument("--half", choices=("tune", "report"), default="report")
+    arguments.add_argument("--processes", type=int, default=2, help="for either side")
+    chosen = arguments.parse_args()
+    corpora = {"phantoms": phantoms}
+    if (REAL / "dataset.csv").is_file():
+        corpora["FracAtlas subset"] = radiographs
+    print(f"seed {SEED}, half `{chosen.half}`, {chosen.processes} processes for either side, {os.cpu_count()} cores")
+    for name, corpus in corpora.items():
+        with tempfile.TemporaryDirectory() as folder:
+            needed = chosen.clean + chosen.each * (len(DEFECTS) + len(COPIES))
+            files = plant(corpus(needed, chosen.half), Path(folder), chosen.each)
+            ours = timed(suite, files, chosen.processes)
+            theirs = timed(cleanvision, files, chosen.processes)
+        told(name, files, ours, theirs)
+
+
+def phantoms(count: int, half: str) -> list[np.ndarray]:
+    """`count` drawn limbs of both sites as 8-bit pictures; each half has patients of its own."""
+    first = 1 if half == "tune" else 10_001
+    pictures = []
+    for number in range(count):
+        detector = (DETECTOR_A, DETECTOR_B)[number % 2]
+        phantom = draw(SEED, patient=first + number, detector=detector, fracture=number % 5 < 2, image=number // 2 % 2)
+        image = dicom.read(phantom.dicom, Pseudonyms(bytes(32)))
+        pictures.append((image.pixels >> (image.meta.bits_stored - 8)).astype(np.uint8))
+    return pictures
+
+
+def radiographs(count: int, half: str) -> list[np.ndarray]:
+    """Up to `count` real ones, evenly over the archive: even positions tune, odd ones report. Each picture once."""
+    files = sorted(REAL.rglob("*.jpg"), key=lambda path: path.stem)[half == "report" :: 2]
+    order = np.random.default_rng(SEED).permutation(len(files))
+    pictures: dict[bytes, np.ndarray] = {}
+    for place in order:
+        pixels = cv2.imread(str(files[place]), cv2.IMREAD_GRAYSCALE)
+        if pixels is not None and files[place].read_bytes().endswith(b"\xff\xd9"):  # some are truncated
+            pictures.setdefault(pixels.tobytes(), pixels)
+        if len(pictures) == count:
+            break
+    return list(pictures.values())
+
+
+def plant(pictures: list[np.ndarray], folder: Path, each: int) -> list[Planted]:
+    """Write `each` picture of every defect, `each` pair of every kind of copy, and the rest as they are."""
+    rng = np.random.default_rng(SEED)
+    files: list[Planted] = []
+
+    def write(kind: str, pixels: np.ndarray) -> None:
+        path = folder / f"{len(files):05d}.png"
+        cv2.imwrite(str(path), pixels)
+        files.append(Planted(path, kind))
+
+    rest = iter(pictures)
+    for kind, defect in DEFECTS.items():
+        for _ in range(each):
+            write(kind, defect(next(rest), rng))
+    for kind, copy in COPIES.items():
+        for _ in range(each):
+            pixels = next(rest)
+            write("original", pixels)
+            write(kind, copy(pixels, rng))
+    for pixels in rest:
+        write("clean", pixels)
+    return files
+
+
+def timed(side: Callable[[list[Planted], int], dict[str, set[str]]], files: list[Planted], processes: int) -> Outcome:
+    side(files[:4], processes)  # imports are not what is measured
+    started = time.perf_counter()
+    issues = side(files, processes)
+    return Outcome(time.perf_counter() - started, issues)
+
+
+def suite(files: list[Planted], processes: int) -> dict[str, set[str]]:
+    """Ours: read, measured and judged as `inspect`, `validate` and `split` do it."""
+    chosen = params.load()
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["tests.benchmarks.quality"])
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+        facts = pd.DataFrame(pool.map(facts_of, [item.path for item in files], chunksize=16))
+    issues: dict[str, set[str]] = {name: set() for name in facts["name"]}
+    numbers = {"images": facts.drop(columns=["phash", "thumbnail"])}
+    with tempfile.TemporaryDirectory() as docs:
+        verdicts = judge(image_checks(chosen.validate_.images), numbers, docs=Path(docs) / "images")
+    for verdict in verdicts:
+        for name in verdict.failing:
+            issues[name].add(verdict.check.name)
+    codes = np.array([int(code, 16) for code in facts["phash"]], np.uint64)
+    pairs = neighbours(codes, chosen.split.near_duplicate_bits)
+    alike = likeness(np.stack(facts["thumbnail"]), pairs) >= chosen.split.near_duplicate_likeness
+    for place in np.unique(pairs[alike]):
+        issues[facts["name"][place]].add("near_duplicates")
+    same = facts["sha256"].duplicated(keep=False)
+    for name in facts.loc[same, "name"]:
+        issues[name].add("exact_duplicates")
+    return issues
+
+
+def facts_of(path: Path) -> dict[str, object]:
+    raster = read_raster(path.read_bytes(), max_megapixels=100)
+    image = Radiograph(_described(raster.pixels, raster.bits_stored), raster.pixels)
+    measured = measure(image)
+    known = {"name": path.name, "measured": True, "label_agrees": True, "side_px": min(raster.pixels.shape)}
+    return known | measured | {"sha256": image.sha256, "thumbnail": thumbnail(raster.pixels)}
+
+
+def _described(pixels: np.ndarray, bits: int) -> ImageMeta:
+    said = {"image_id": "x", "patient_id": "x", "study_id": "x", "source": "x", "grouping": "weak", "site": "x"}
+    shape = {"rows": pixels.shape[0], "columns": pixels.shape[1], "bits_stored": bits}
+    unknown = {"device": "x", "view": "unknown", "body_region": "unknown", "photometric": "MONOCHROME2"}
+    return ImageMeta.model_validate(said | shape | unknown)
+
+
+def cleanvision(files: list[Planted], processes: int) -> dict[str, set[str]]:
+    """Every issue type it has, at its defaults, but "grayscale"."""
+    lab = Imagelab(filepaths=[str(item.path) for item in files], verbose=False)
+    types = [name for name in Imagelab.list_default_issue_types() if name != "grayscale"]
+    lab.find_issues({name: {} for name in types}, n_jobs=processes, verbose=False)
+    flagged = lab.issues[[f"is_{name}_issue" for name in types]].to_numpy()
+    return {
+        Path(path).name: {types[n] for n in np.flatnonzero(row)}
+        for path, row in zip(lab.issues.index, flagged, strict=True)
+    }
+
+
+def told(corpus: str, files: list[Planted], ours: Outcome, theirs: Outcome) -> None:
+    print(f"\n{corpus}: {len(files)} files")
+    print(f"{'':<24}{'n':>5}{'ours':>8}{'cleanvision':>13}   what ours said")
+    speeds = [len(files) / side.seconds for side in (ours, theirs)]
+    print(f"{'images a second':<24}{'':>5}{speeds[0]:>8.0f}{speeds[1]:>13.0f}   {speeds[0] / speeds[1]:.1f} x")
+    for kind in [*DEFECTS, *COPIES]:
+        names = [item.path.name for item in files if item.kind == kind]
+        shares = [np.mean([_found(side.issues[name], kind in COPIES) for name in names]) for side in (ours, theirs)]
+        print(f"{kind:<24}{len(names):>5}{shares[0]:>8.0%}{shares[1]:>13.0%}   {_counts(ours, names)}")
+    names = [item.path.name for item in files if item.kind == "clean"]
+    for title, copies in (("false flags, clean", False), ("duplicates among them", True)):
+        shares = [np.mean([_found(side.issues[name], copies) for name in names]) for side in (ours, theirs)]
+        print(f"{title:<24}{len(names):>5}{shares[0]:>8.1%}{shares[1]:>13.1%}   ", end="")
+        print("" if copies else f"ours: {_counts(ours, names)}; cleanvision: {_counts(theirs, names)}")
+
+
+def _found(issues: set[str], copies: bool) -> bool:
+    return bool(issues.intersection(DUPLICATES) if copies else issues.difference(DUPLICATES))
+
+
+def _counts(side: Outcome, names: list[str]) -> str:
+    counts = pd.Series([issue for name in names for issue in sorted(side.issues[name])], dtype=str).value_counts()
+    return ", ".join(f"{issue} {count}" for issue, count in counts.items())
+
+
+if __name__ == "__main__":
+    main()
