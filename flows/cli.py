@@ -76,8 +76,8 @@ def intake(
 
     - s3://BUCKET/PREFIX: the same, in any S3-compatible store (OSTEOFLOW_S3_ENDPOINT_URL; credentials as AWS_...)
 
-    - dicomweb+https://HOST/PATH?StudyDate=20260101-20260131: the CR and DX images of a PACS; any study attribute
-    filters (OSTEOFLOW_DICOMWEB_USER and _PASSWORD, or _TOKEN)
+    - dicomweb+https://HOST/PATH?StudyDate=20260101-20260131: the CR and DX images of a PACS (filters: StudyDate,
+    StudyTime, ModalitiesInStudy, StudyDescription, InstitutionName; OSTEOFLOW_DICOMWEB_USER and _PASSWORD, or _TOKEN)
 
     What is here already is not fetched or stored again; repeat the command after any failure.
     """

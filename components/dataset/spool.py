@@ -25,9 +25,10 @@ from components.radiograph.deidentify import Pseudonyms
 log = logging.getLogger("osteoflow.fetch")
 
 FILES = "files"
-INDEX = "spool.json"
+INDEX = ".osteoflow-spool.json"
 # Small files that speak about the others: without them what is new could not be understood.
 TABLES = (".csv", ".json", ".yaml", ".yml")
+PICTURES, NOTES = (".png", ".jpg", ".jpeg", ".tif", ".tiff"), (".txt",)  # a picture, and boxes in a file of its stem
 MAX_NAME, MAX_PART = 1000, 200  # characters of a path, bytes of one of its parts
 
 
@@ -213,7 +214,10 @@ def lost(path: Path) -> list[Nothing]:
     """What could not be fetched into the spool at `path`."""
     if not is_spool(path):
         return []
-    return [Nothing(reason) for reason in json.loads((path / INDEX).read_text(encoding="ascii"))["lost"]]
+    try:
+        return [Nothing(str(reason)) for reason in json.loads((path / INDEX).read_text(encoding="ascii"))["lost"]]
+    except (ValueError, KeyError, TypeError):
+        raise DataError(f"source: {INDEX} in it is not ours; remove that file") from None
 
 
 def write_whole(target: Path, write: Callable[[Path], object]) -> None:
@@ -223,13 +227,19 @@ def write_whole(target: Path, write: Callable[[Path], object]) -> None:
 
 
 def _with_companions(offers: dict[str, Offer], new: set[str]) -> list[str]:
-    """What to fetch for `new`: itself, every table, and the files of the same stem (a picture's boxes, and back)."""
-    stems = {PurePosixPath(offers[record].name).stem for record in new}
+    """What to fetch for `new`: itself, every table, and a picture's notes for the picture, and back."""
+    if not new:
+        return []
+    paths = {record: PurePosixPath(offer.name) for record, offer in offers.items()}
+    pictures = {paths[record].stem for record in new if paths[record].suffix.lower() in PICTURES}
+    notes = {paths[record].stem for record in new if paths[record].suffix.lower() in NOTES}
     return [
         record
-        for record, offer in offers.items()
+        for record, path in paths.items()
         if record in new
-        or (new and (PurePosixPath(offer.name).suffix in TABLES or PurePosixPath(offer.name).stem in stems))
+        or (suffix := path.suffix.lower()) in TABLES
+        or (suffix in NOTES and path.stem in pictures)
+        or (suffix in PICTURES and path.stem in notes)
     ]
 
 

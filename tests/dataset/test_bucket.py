@@ -116,6 +116,40 @@ def test_what_is_new_is_fetched_alone(bucket, door, home, make, tmp_path):
     assert client.calls == ["3-0"]
 
 
+def test_exports_of_one_name_in_many_folders_are_not_fetched_again(bucket, door, home, make, tmp_path):
+    """PACS exports call every first image IM0001: a new study is no reason to fetch the old ones."""
+    first, second = (make.dicoms(tmp_path / str(n), [n]) / f"{n}-0" for n in (1, 2))
+    bucket.put("study-1/IM0001", first.read_bytes())
+    through(door(), home)
+    bucket.put("study-2/IM0001", second.read_bytes())
+    client = Counting(bucket.client)
+
+    assert through(door(client=client), home).added == 1
+    assert client.calls == ["study-2/IM0001"]
+
+
+def test_a_new_picture_brings_its_table_and_a_corrected_note_its_picture(bucket, door):
+    """Boxes by themselves say nothing: their picture's size does. Other pictures stay where they are."""
+    for key in ("dataset.csv", "images/a.png", "labels/a.txt", "images/b.png", "labels/b.txt"):
+        bucket.put(key, key.encode())
+    entrance = door()
+    entrance.bring()
+    entrance.landed()
+    bucket.put("labels/a.txt", b"corrected")
+    client = Counting(bucket.client)
+    door(client=client).bring()
+
+    assert sorted(client.calls) == ["dataset.csv", "images/a.png", "labels/a.txt"]
+
+
+def test_a_folder_that_claims_to_be_a_spool_is_said(home, tmp_path):
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / ".osteoflow-spool.json").write_text("[]")
+
+    with pytest.raises(DataError, match="is not ours; remove that file"):
+        home.take_in(tmp_path / "source")
+
+
 def test_a_corrected_label_is_heard(bucket, door, home, make, tmp_path):
     source = make.dicoms(tmp_path / "source", [1], labels={1: "no_fracture"})
     upload(bucket, source, "")

@@ -31,7 +31,12 @@ def through(door, home, **options):
 
 
 def files(*folders):
-    return [path for folder in folders for path in folder.rglob("*") if path.is_file() and path.name != "spool.json"]
+    return [
+        path
+        for folder in folders
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != ".osteoflow-spool.json"
+    ]
 
 
 def test_what_a_modality_sends_is_taken_in_and_removed(folder, door, home, make, tmp_path, servers_required):

@@ -79,7 +79,7 @@ def test_one_path_behind_every_door(osteoflow, bucket, pacs, servers_required, t
     assert [arrival["batch"]["added"] for arrival in arrivals] == [1, 1, 1]
     assert [arrival["batch"]["duplicates"] for arrival in arrivals] == [0, 1, 0]
     left = [path for name in ("inbox", "spool") for path in (osteoflow.state / name).rglob("*") if path.is_file()]
-    assert [path.name for path in left if path.name != "spool.json"] == []
+    assert [path.name for path in left if path.name != ".osteoflow-spool.json"] == []
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_one_path_behind_every_door(osteoflow, bucket, pacs, servers_required, t
         ("s3://key:secret@bucket/prefix", "without query or credentials"),
         ("dicomweb+https://reader:secret@host/dicom-web", "no credentials in the URL"),
         ("dicomweb+https:///dicom-web", "no address in the source"),
-        ("dicomweb+https://host/dicom-web?limit=5", "no study attribute to filter by"),
+        ("dicomweb+https://host/dicom-web?limit=5", "'limit' is no filter"),
     ],
 )
 def test_a_source_that_is_none_is_one_line_without_secrets(tmp_path, source, said):
