@@ -19,7 +19,7 @@ from components.dataset.quarantine import Entry, Refusal, entry, quarantined
 from components.dataset.store import Packed, catalog, count_events, shards, write_images, write_labels
 from components.dataset.workers import Bounds, Lost, bounded
 from components.errors import MissingPatient, UnreadableImage
-from components.radiograph.burned_in import Policy, clean
+from components.radiograph.burned_in import Policy, clean, overlaps
 from components.radiograph.deidentify import Pseudonyms
 from components.radiograph.labels import UNKNOWN, LabelEvent
 
@@ -118,6 +118,7 @@ class Arrivals:
         standing = catalog(studies)
         self.ids: set[str] = set(standing["image_id"])
         self.by_pixels: dict[str, str] = dict(zip(standing["pixel_sha256"], standing["image_id"], strict=True))
+        self.masked: dict[str, str | None] = dict(zip(standing["image_id"], standing["masked"], strict=True))
         self.before = count_events(labels)
         self.waiting: list[Packed] = []
         self.events: list[LabelEvent] = []
@@ -159,6 +160,7 @@ class Arrivals:
     def _add(self, image: Packed, said: Statement | None) -> None:
         self.ids.add(image.meta.image_id)
         self.by_pixels[image.pixel_sha256] = image.meta.image_id
+        self.masked[image.meta.image_id] = image.meta.masked
         self.waiting.append(image)
         self.added += 1
         self.counts["labels"][said.label if said else UNKNOWN] += 1
@@ -169,6 +171,8 @@ class Arrivals:
             self.flush()
 
     def _hear(self, image_id: str, said: Statement | None, reader: str) -> None:
+        if said and overlaps(self.masked.get(image_id), said.boxes):
+            said = Statement()  # what it points at may have been painted over: nobody can learn it from this picture
         if said:
             self.events.append(
                 LabelEvent.new(

@@ -139,7 +139,7 @@ def painted(pixels: np.ndarray, areas: Iterable[Area]) -> np.ndarray:
 
 def overlaps(masked: str | None, boxes: Iterable[Any]) -> bool:
     """Whether a label's box (x, y, width, height in pixels of the image) lies on an area that was painted over."""
-    areas = [Area(**area) for area in json.loads(masked)] if masked else []
+    areas = [Area(**area) for area in json.loads(masked)] if isinstance(masked, str) else []
     return any(
         area.meets(Area(int(box.x), int(box.y), int(box.width) + 1, int(box.height) + 1))
         for box in boxes

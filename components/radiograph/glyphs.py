@@ -14,8 +14,8 @@ import numpy as np
 PITCH = 1280  # pixels of the long side at which the search begins
 LEVELS = 3  # and how many times it is halved: letters from 5 to about 100 pixels at that pitch
 STROKE = 7  # side of the square, in pixels of a level, that a stroke is thinner than
-CONTRAST = 40  # of 255: a stroke differs from what is around it by more
-PEAK = 72  # and at its strongest by this: machines draw in white or black, bone and noise do not
+CONTRAST = 32  # of 255: a stroke differs from what is around it by more
+PEAK = 52  # and at its strongest by this: machines draw in white or black, bone and noise do not
 SIDES = (5, 30)  # shortest and longest letter, pixels of a level
 MOST = 200  # specks of a level that are compared; more are texture, and the most even ones are taken
 

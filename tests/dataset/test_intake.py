@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 
+import cv2
 import numpy as np
 import pytest
 
@@ -198,3 +199,24 @@ def test_a_quiet_night_is_an_empty_batch(home, tmp_path):
     batch = home.take_in(tmp_path / "inbox", may_be_empty=True)
 
     assert (batch.added, batch.refused, batch.label_events) == (0, {}, 0)
+
+
+def test_what_is_painted_over_is_not_learned(home, tmp_path, make):
+    """A name in the pixels goes; a box that the source drew there no longer says fracture, also the second time."""
+    pixels = np.minimum(make.picture(1, rows=300, columns=400), 150)
+    cv2.putText(pixels, "MUSTERFRAU ERIKA", (20, 60), cv2.FONT_HERSHEY_SIMPLEX, 0.8, 255, 2)
+    shots = [make.shot(1, make.jpeg(pixels), "1", boxes=((30.0, 40.0, 60.0, 20.0),), size=(400, 300))]
+    source = make.fracatlas(tmp_path / "source", shots)
+    first, again = home.take_in(source), home.take_in(source)
+
+    assert (first.added, again.added, again.label_events) == (1, 0, 0)
+    assert "width" in home.catalog()["masked"][0]
+    assert list(home.events()["label"]) == ["unknown"]
+
+
+def test_a_site_may_refuse_text_in_pixels(home, tmp_path, make):
+    pixels = np.minimum(make.picture(1, rows=300, columns=400), 150)
+    cv2.putText(pixels, "MUSTERFRAU ERIKA", (20, 60), cv2.FONT_HERSHEY_SIMPLEX, 0.8, 255, 2)
+    source = make.fracatlas(tmp_path / "source", [make.shot(1, make.jpeg(pixels))])
+
+    assert home.take_in(source, burned_in="quarantine").refused == {"burned_in_text": 1}

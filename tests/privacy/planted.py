@@ -222,7 +222,10 @@ def texts(name: str, data: bytes) -> Iterator[bytes]:
             yield zlib.decompress(data)
     if data[:4] == b"PAR1":
         for row in pq.read_table(io.BytesIO(data)).to_pylist():
-            yield json.dumps({key: str(value) for key, value in row.items()}, ensure_ascii=False).encode()
+            said = {key: str(value) for key, value in row.items() if not isinstance(value, bytes)}
+            yield json.dumps(said, ensure_ascii=False).encode() + b"".join(
+                v for v in row.values() if isinstance(v, bytes)
+            )
     if data[:4] == b"PK\x03\x04":
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             for member in archive.namelist():
