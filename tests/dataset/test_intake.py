@@ -203,9 +203,9 @@ def test_a_quiet_night_is_an_empty_batch(home, tmp_path):
 
 def test_what_is_painted_over_is_not_learned(home, tmp_path, make):
     """A name in the pixels goes; a box that the source drew there no longer says fracture, also the second time."""
-    pixels = np.minimum(make.picture(1, rows=300, columns=400), 150)
+    pixels = np.minimum(make.picture(1, rows=600, columns=800, smooth=30), 150)
     cv2.putText(pixels, "MUSTERFRAU ERIKA", (20, 60), cv2.FONT_HERSHEY_SIMPLEX, 0.8, 255, 2)
-    shots = [make.shot(1, make.jpeg(pixels), "1", boxes=((30.0, 40.0, 60.0, 20.0),), size=(400, 300))]
+    shots = [make.shot(1, make.jpeg(pixels), "1", boxes=((30.0, 40.0, 60.0, 20.0),), size=(800, 600))]
     source = make.fracatlas(tmp_path / "source", shots)
     first, again = home.take_in(source), home.take_in(source)
 
@@ -215,7 +215,7 @@ def test_what_is_painted_over_is_not_learned(home, tmp_path, make):
 
 
 def test_a_site_may_refuse_text_in_pixels(home, tmp_path, make):
-    pixels = np.minimum(make.picture(1, rows=300, columns=400), 150)
+    pixels = np.minimum(make.picture(1, rows=600, columns=800, smooth=30), 150)
     cv2.putText(pixels, "MUSTERFRAU ERIKA", (20, 60), cv2.FONT_HERSHEY_SIMPLEX, 0.8, 255, 2)
     source = make.fracatlas(tmp_path / "source", [make.shot(1, make.jpeg(pixels))])
 
