@@ -197,6 +197,23 @@ def predict(
 
 
 @app.command()
+def deidentify(
+    files: Annotated[list[Path], typer.Argument(help="DICOM files.", exists=True, dir_okay=False)],
+    out: Annotated[Path, typer.Option(help="Folder for the copies.")],
+    as_json: Json = False,
+) -> None:
+    """Write copies that say nothing of whose they are: pseudonyms, moved dates, text in the pixels painted over."""
+    settings = settings_of()
+    from flows import clients
+    from flows.release import release_files
+
+    results = release_files(files, out, clients.pseudonyms(settings), clients.params(settings).intake)
+    say("\n".join(result.text() for result in results), {"results": [r.model_dump() for r in results]}, as_json)
+    if all(result.refused for result in results):
+        raise typer.Exit(1)
+
+
+@app.command()
 def monitor(as_json: Json = False) -> None:
     """Compare recent production predictions with what the champion was made on; alert when they part."""
     settings_of()
