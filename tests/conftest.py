@@ -19,6 +19,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 FROM_CI = ("OSTEOFLOW_REAL_DATA", "OSTEOFLOW_REQUIRE_BROWSER", "OSTEOFLOW_REQUIRE_SERVERS")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Deal tests to processes by what they share: whoever needs the demo to one of them, first; the rest by file."""
     for item in items:
