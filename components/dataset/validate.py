@@ -15,17 +15,23 @@ from components.dataset.expectations import Verdict, dataset_checks, image_check
 from components.dataset.facts import balance, image_facts, set_facts
 from components.dataset.findings import findings
 from components.dataset.store import atomic_folder, atomic_path
+from components.dataset.thumbnails import gallery
 from components.errors import ExpectationsFailed
 from components.params import Validate
 
 SUITES = ("images", "dataset", "splits")
 
 
-def validate(*, splits: Path, features: Path, accepted: Path, validation: Path, params: Validate) -> None:
+def validate(
+    *, splits: Path, features: Path, studies: Path, accepted: Path, validation: Path, params: Validate
+) -> None:
     """Write `accepted` (the rows of `splits` plus accepted, reasons) and the report `validation`.
 
     Rows that are not accepted keep their role, but nothing learns from them. When the set as a whole or its split
     breaks the contract, the report is written, and `accepted` is not.
+
+    Args:
+        studies: for pictures of the images that are not accepted; of no others are pixels read.
 
     Raises:
         DataError: images without features.
@@ -41,7 +47,7 @@ def validate(*, splits: Path, features: Path, accepted: Path, validation: Path, 
         facts = set_facts(table, min_stratum=limits.min_stratum)
         sets = judge([*dataset_checks(limits), *split_checks(limits)], facts, docs=docs / "set")
         failed = [verdict for verdict in sets if not verdict.success and verdict.check.severity == "critical"]
-        _report(validation, table, [*rows, *sets], facts, docs, passed=not failed)
+        _report(validation, table, [*rows, *sets], facts, docs, gallery(table, studies), passed=not failed)
     if failed:
         accepted.unlink(missing_ok=True)
         raise ExpectationsFailed(f"{len(failed)} of {len(sets)} expectations failed: {_told(failed)}; see {validation}")
@@ -71,6 +77,7 @@ def _report(
     verdicts: list[Verdict],
     facts: dict[str, pd.DataFrame],
     docs: Path,
+    pictures: list[dict[str, object]],
     *,
     passed: bool,
 ) -> None:
@@ -99,7 +106,7 @@ def _report(
     with atomic_folder(validation) as folder:
         (folder / "results.json").write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         shutil.copytree(docs, folder / "data_docs")
-        (folder / "index.html").write_text(page.render(document), encoding="utf-8")
+        (folder / "index.html").write_text(page.render(document, gallery=pictures), encoding="utf-8")
 
 
 def _row(verdict: Verdict) -> dict[str, Any]:

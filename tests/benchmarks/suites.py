@@ -52,8 +52,8 @@ def main() -> None:
         features.to_parquet(folder / "features" / "a.parquet")
         started, busy = time.perf_counter(), time.process_time()
         validate(
-            splits=folder / "splits.parquet", features=folder / "features", accepted=folder / "accepted.parquet",
-            validation=folder / "validation", params=load().validate_,
+            splits=folder / "splits.parquet", features=folder / "features", studies=folder / "studies",
+            accepted=folder / "accepted.parquet", validation=folder / "validation", params=load().validate_,
         )  # fmt: skip
         wall, cpu = time.perf_counter() - started, time.process_time() - busy
     print(f"{n:,} rows, one core: {wall:.1f} s ({cpu:.1f} s of processor time), imports included")

@@ -71,6 +71,7 @@ def test_a_wrong_tag_ends_in_quarantine_with_its_reason(home, tmp_path):
         validate(
             splits=home.folder / "splits.parquet",
             features=home.folder / "features",
+            studies=home.studies,
             accepted=home.folder / "accepted.parquet",
             validation=home.folder / "validation",
             params=PARAMS,

@@ -12,9 +12,11 @@ import pytest
 
 from components.dataset.facts import effect
 from components.dataset.shortcuts import shortcuts
+from components.dataset.store import write_images
 from components.dataset.validate import validate
 from components.errors import DataError, ExpectationsFailed
 from components.params import DatasetExpectations, ImageExpectations, Validate
+from components.radiograph.image import ImageMeta, Radiograph
 
 ROLES = ("train", "tune", "calibrate", "test")
 PARAMS = Validate(
@@ -33,6 +35,14 @@ PARAMS = Validate(
         max_shortcut_auc=0.75,
     ),
 )
+
+
+def drawn(image_id: str, rng: np.random.Generator) -> Radiograph:
+    meta = ImageMeta(
+        image_id=image_id, patient_id="p", study_id="s", source="dicom", grouping="patient", site="a", device="d",
+        view="frontal", body_region="hand", photometric="MONOCHROME2", bits_stored=8, rows=30, columns=20,
+    )  # fmt: skip
+    return Radiograph(meta=meta, pixels=rng.integers(0, 256, (30, 20), np.uint8))
 
 
 class Tables:
@@ -61,12 +71,23 @@ class Tables:
             }
         )  # fmt: skip
 
+    @property
+    def studies(self) -> Path:
+        """Shards with a picture for every row."""
+        folder = self.folder / "studies"
+        if not folder.exists():
+            folder.mkdir()
+            rng = np.random.default_rng(1)
+            write_images(folder, [drawn(image_id, rng) for image_id in self.splits["image_id"]], batch="000001-a",
+                         shard_bytes=10**9)  # fmt: skip
+        return folder
+
     def run(self, params: Validate = PARAMS) -> pd.DataFrame:
         (self.folder / "features").mkdir(exist_ok=True)
         self.splits.to_parquet(self.folder / "splits.parquet")
         self.features.to_parquet(self.folder / "features" / "a.parquet")
         validate(
-            splits=self.folder / "splits.parquet", features=self.folder / "features",
+            splits=self.folder / "splits.parquet", features=self.folder / "features", studies=self.studies,
             accepted=self.folder / "accepted.parquet", validation=self.folder / "validation", params=params,
         )  # fmt: skip
         return pd.read_parquet(self.folder / "accepted.parquet")
@@ -138,6 +159,28 @@ def test_one_picture_with_opposite_labels_is_not_learned_from(tables):
 
     assert list(accepted.loc[~accepted["accepted"], "image_id"]) == ["image-00", "image-04", "image-06", "image-08"]
     assert set(accepted.loc[~accepted["accepted"], "reasons"]) == {"label_conflict"}
+
+
+def test_images_with_opposite_labels_stand_side_by_side(tables):
+    tables.splits.loc[4, "picture_id"] = "image-00"  # 0 shows a fracture, 4 does not
+    tables.run()
+
+    page = (tables.folder / "validation" / "index.html").read_text()
+    [block] = re.findall(r"<h3>one picture, opposite labels</h3>(.*?)</div>", page, re.DOTALL)
+    assert re.findall(r"<figcaption>(.*?)<br><code>(.*?)</code>", block) == [
+        ("fracture", "image-00"),
+        ("no fracture", "image-04"),
+    ]
+    assert block.count('src="data:image/png;base64,') == 2
+
+
+def test_the_page_shows_offending_images_and_no_others(tables):
+    tables.features.loc[range(20, 30), "saturation"] = 0.7
+    tables.run()
+
+    page = (tables.folder / "validation" / "index.html").read_text()
+    shown = re.findall(r"<figcaption>.*?<code>(.*?)</code>", page)
+    assert shown == [f"image-{n}" for n in range(20, 28)]  # eight a reason; the list names all ten
 
 
 @pytest.mark.parametrize(
