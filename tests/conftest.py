@@ -19,13 +19,18 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 FROM_CI = ("OSTEOFLOW_REAL_DATA", "OSTEOFLOW_REQUIRE_BROWSER", "OSTEOFLOW_REQUIRE_SERVERS")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
+def needs_demo(item: pytest.Item) -> bool:
+    return "demo" in getattr(item, "fixturenames", ())
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Deal tests to processes by what they share: whoever needs the demo to one of them, the rest by file."""
+    item.add_marker(pytest.mark.xdist_group("demo" if needs_demo(item) else item.location[0]))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Deal tests to processes by what they share: whoever needs the demo to one of them, first; the rest by file."""
-    for item in items:
-        needs_demo = "demo" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("demo" if needs_demo else item.location[0]))
-    items.sort(key=lambda item: "demo" not in getattr(item, "fixturenames", ()))
+    """The demo takes longest: first."""
+    items.sort(key=lambda item: not needs_demo(item))
 
 
 @pytest.fixture(autouse=True)
