@@ -5,7 +5,7 @@ UV := $(or $(shell command -v uv),.tools/bin/uv)
 UV_VERSION := 0.13.9
 RUN := .venv/bin
 # Much of the suite waits for servers to start: two processes, dealt by what tests share (tests/conftest.py).
-IN_TWO := -n 2 --dist loadgroup --no-loadscope-reorder
+IN_TWO := -n 2 --dist loadscope --no-loadscope-reorder
 # Hospital networks often end TLS in a proxy with a certificate of their own: trust what the machine trusts.
 export UV_SYSTEM_CERTS := true
 

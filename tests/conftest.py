@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests import servers
 
@@ -19,18 +20,27 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 FROM_CI = ("OSTEOFLOW_REAL_DATA", "OSTEOFLOW_REQUIRE_BROWSER", "OSTEOFLOW_REQUIRE_SERVERS")
 
 
-def needs_demo(item: pytest.Item) -> bool:
-    return "demo" in getattr(item, "fixturenames", ())
+# Modules with tests that need the demo: it takes minutes, so one process plays it, first, for all of them.
+DEMO = ("tests/test_readme.py", "tests/test_demo.py", "tests/flows/test_stack.py", "tests/privacy/test_demo_state.py")
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Deal tests to processes by what they share: whoever needs the demo to one of them, the rest by file."""
-    item.add_marker(pytest.mark.xdist_group("demo" if needs_demo(item) else item.location[0]))
+class DealtByWhatIsShared(LoadScopeScheduling):
+    """The demo's modules go to one process; every other module to whichever is free."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "demo" if file in DEMO else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> DealtByWhatIsShared:
+    return DealtByWhatIsShared(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The demo takes longest: first."""
-    items.sort(key=lambda item: not needs_demo(item))
+    files = {item.nodeid.partition("::")[0] for item in items if "demo" in getattr(item, "fixturenames", ())}
+    if strays := files - set(DEMO):
+        raise pytest.UsageError(f"tests of {', '.join(sorted(strays))} need the demo: add the module to DEMO")
+    items.sort(key=lambda item: item.nodeid.partition("::")[0] not in DEMO)
 
 
 @pytest.fixture(autouse=True)
