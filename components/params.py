@@ -29,6 +29,7 @@ class Paths(Section):
     cases: Path
     splits: Path
     merges: Path
+    limits: Path
     accepted: Path
     validation: Path
     prepared: Path

@@ -45,6 +45,20 @@ def merge_patients(
 
 
 @data_app.command()
+def limits(
+    site: Annotated[str, typer.Option(help="The site, as the archive names it (`data diff` lists them).")],
+    again: Annotated[bool, typer.Option("--again", help="Replace limits that the site has learned before.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Learn a site's thresholds for single images from its first thousand images, and commit them."""
+    settings = settings_of()
+    from flows.limits import learn_limits
+
+    learned = learn_limits(settings, site, again=again)
+    say(learned.text(), learned.model_dump(), as_json)
+
+
+@data_app.command()
 def log(
     limit: Annotated[int, typer.Option("-n", help="How many versions to show.", min=1)] = 20,
     as_json: Json = False,

@@ -50,7 +50,8 @@ def built(tmp_path_factory) -> Path:
     for name in ("data", "models", "reports"):  # where outputs go; what is kept out of git stays behind
         shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("[!.]*"))
     shutil.copy(REPOSITORY / "dvc.yaml", root)
-    shutil.copy(REPOSITORY / "data/merges.csv", root / "data")
+    for name in ("data/merges.csv", "data/limits.yaml"):
+        shutil.copy(REPOSITORY / name, root / "data")
     params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     for section, values in SMALL.items():
         for key, value in values.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from components.dataset import data_docs
+from components.dataset.limits import SiteLimits
 from components.params import DatasetExpectations, ImageExpectations
 
 Suite = Literal["images", "dataset", "splits"]
@@ -24,6 +26,7 @@ class Check(BaseModel):
 
     Attributes:
         table: of the facts it is about (dataset/facts.py).
+        site: of single images, the site whose rows it is about; "" is every site that has no limits of its own.
         severity: critical quarantines an image or stops the set; a warning is told, and stops nothing.
         remedy: what a person does when it fails.
     """
@@ -36,6 +39,7 @@ class Check(BaseModel):
     column: str
     low: float | None = None
     high: float | None = None
+    site: str | None = None
     severity: Severity = "critical"
     remedy: str
 
@@ -57,10 +61,31 @@ class Verdict(BaseModel):
     failing: tuple[str, ...]
 
 
-def image_checks(limits: ImageExpectations) -> list[Check]:
-    """Row level: an image that fails one is quarantined, with the check's name as the reason."""
+def image_checks(limits: ImageExpectations, sites: Mapping[str, SiteLimits]) -> list[Check]:
+    """Row level: an image that fails one is quarantined, with the check's name as the reason.
 
-    look = "look at the images; recalibrate validate.images to the site (docs/data.md)"
+    Args:
+        sites: limits that replace those of the same name for one site's rows.
+    """
+    checks = _image_checks(limits)
+    if not sites:
+        return checks
+    asked: list[Check] = []
+    for check in checks:
+        if check.name not in SiteLimits.model_fields:
+            asked.append(check)
+            continue
+        asked.append(check.model_copy(update={"site": ""}))
+        for site, own in sorted(sites.items()):
+            bound = "low" if check.low is not None else "high"
+            remedy = "look at the images; a new detector learns anew (`osteoflow data limits --again`)"
+            asked.append(check.model_copy(update={"site": site, bound: getattr(own, check.name), "remedy": remedy}))
+    return asked
+
+
+def _image_checks(limits: ImageExpectations) -> list[Check]:
+
+    look = "look at the images; let the site learn its own limits (`osteoflow data limits`)"
     tag = "the photometric tag contradicts the pixels; ask the sender"
     settle = "the same picture has opposite labels; let a clinician settle it"
     rows: list[tuple[str, str, float | None, float | None, str]] = [
@@ -155,23 +180,32 @@ def judge(checks: list[Check], tables: dict[str, pd.DataFrame], *, docs: Path) -
     context.add_data_docs_site("docs", data_docs.site(docs))
     source = context.data_sources.add_pandas("tables")
     verdicts = {}
-    for name in sorted({check.table for check in checks}):
-        mine = [check for check in checks if check.table == name]
-        key = str(tables[name].columns[0])
-        expectations = [_expectation(gx.expectations, check, number) for number, check in enumerate(mine)]
+    places = list(dict.fromkeys((check.table, check.site) for check in sorted(checks, key=lambda one: one.table)))
+    for number, (table, site) in enumerate(places):
+        mine = [check for check in checks if (check.table, check.site) == (table, site)]
+        rows = tables[table] if site is None else _of_site(tables[table], site, [one for _, one in places])
+        # A page's address is made of this name, and what sites are called is up to their senders.
+        name = table if site is None else f"{table}-{number}"
+        key = str(rows.columns[0])
+        expectations = [_expectation(gx.expectations, check, place) for place, check in enumerate(mine)]
         suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=expectations))
         batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("all")
         outcome = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite)).run(
-            batch_parameters={"dataframe": tables[name]},
+            batch_parameters={"dataframe": rows},
             result_format={"result_format": "COMPLETE", "unexpected_index_column_names": [key]},
             run_id=RunIdentifier("validate", data_docs.MOMENT),
         )
         for result in outcome.results:
             check = mine[result.expectation_config.meta["check"]]
-            verdicts[id(check)] = _verdict(check, tables[name], key, result)
+            verdicts[id(check)] = _verdict(check, rows, key, result)
     context.build_data_docs(site_names=["docs"])
     data_docs.settle(docs)
     return [verdicts[id(check)] for check in checks]
+
+
+def _of_site(rows: pd.DataFrame, site: str, sites: list[str | None]) -> pd.DataFrame:
+    """The rows of `site`; of every site that `sites` does not name, for "". An image without a site has none."""
+    return rows[rows["site"] == site] if site else rows[~rows["site"].isin([one for one in sites if one])]
 
 
 def _expectation(expectations: Any, check: Check, number: int) -> Any:

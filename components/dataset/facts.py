@@ -39,6 +39,7 @@ def image_facts(table: pd.DataFrame, features: Path) -> pd.DataFrame:
     known = known.loc[table["image_id"]].reset_index()
     facts = known[["image_id", "polarity_ok", *NEEDED]].copy()
     facts["measured"] = np.isfinite(known[list(NEEDED)].to_numpy(dtype=float)).all(axis=1)
+    facts["site"] = table["site"].to_numpy()
     facts["side_px"] = table[["rows", "columns"]].min(axis=1).to_numpy()
     facts["label_agrees"] = ~table["image_id"].isin(_contradicted(table)).to_numpy()
     return facts

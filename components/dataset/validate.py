@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from components.dataset.expectations import Verdict, dataset_checks, image_checks, judge, split_checks, version
 from components.dataset.facts import balance, image_facts, set_facts
 from components.dataset.findings import findings
+from components.dataset.limits import read_limits
 from components.dataset.store import atomic_folder, atomic_path
 from components.dataset.thumbnails import gallery
 from components.errors import ExpectationsFailed
@@ -23,7 +24,7 @@ SUITES = ("images", "dataset", "splits")
 
 
 def validate(
-    *, splits: Path, features: Path, studies: Path, accepted: Path, validation: Path, params: Validate
+    *, splits: Path, features: Path, studies: Path, limits: Path, accepted: Path, validation: Path, params: Validate
 ) -> None:
     """Write `accepted` (the rows of `splits` plus accepted, reasons) and the report `validation`.
 
@@ -32,20 +33,23 @@ def validate(
 
     Args:
         studies: for pictures of the images that are not accepted; of no others are pixels read.
+        limits: what sites have learned; it replaces the thresholds of `params` for their images.
 
     Raises:
+        ConfigError: `limits` is damaged.
         DataError: images without features.
         ExpectationsFailed: what failed, expected, found, and what to do.
     """
     table = pd.read_parquet(splits)
-    limits = params.dataset
+    whole = params.dataset
+    checks = image_checks(params.images, read_limits(limits).sites)
     with tempfile.TemporaryDirectory() as name:
         docs = Path(name)
-        rows = judge(image_checks(params.images), {"images": image_facts(table, features)}, docs=docs / "images")
+        rows = judge(checks, {"images": image_facts(table, features)}, docs=docs / "images")
         table["reasons"] = _reasons(table, rows)
         table["accepted"] = table["reasons"] == ""
-        facts = set_facts(table, min_stratum=limits.min_stratum)
-        sets = judge([*dataset_checks(limits), *split_checks(limits)], facts, docs=docs / "set")
+        facts = set_facts(table, min_stratum=whole.min_stratum)
+        sets = judge([*dataset_checks(whole), *split_checks(whole)], facts, docs=docs / "set")
         failed = [verdict for verdict in sets if not verdict.success and verdict.check.severity == "critical"]
         _report(validation, table, [*rows, *sets], facts, docs, gallery(table, studies), passed=not failed)
     if failed:
@@ -92,7 +96,7 @@ def _report(
         "verdicts": [_row(v) for v in verdicts],
         "quarantined": {
             "count": len(refused),
-            "by_reason": {v.check.name: len(v.failing) for v in verdicts if v.check.suite == "images" and v.failing},
+            "by_reason": _by_reason(verdicts),
             "by_label": {name: int(count) for name, count in label.value_counts().sort_index().items()},
             "rows": refused[["image_id", "reasons"]].to_dict("records"),
         },
@@ -107,6 +111,15 @@ def _report(
         (folder / "results.json").write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         shutil.copytree(docs, folder / "data_docs")
         (folder / "index.html").write_text(page.render(document, gallery=pictures), encoding="utf-8")
+
+
+def _by_reason(verdicts: list[Verdict]) -> dict[str, int]:
+    """Images by reason, over all sites, in the order of the suite."""
+    counts: dict[str, int] = {}
+    for verdict in verdicts:
+        if verdict.check.suite == "images" and verdict.failing:
+            counts[verdict.check.name] = counts.get(verdict.check.name, 0) + len(verdict.failing)
+    return counts
 
 
 def _row(verdict: Verdict) -> dict[str, Any]:

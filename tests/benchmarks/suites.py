@@ -48,11 +48,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "features").mkdir()
+        (folder / "limits.yaml").write_text("sites: {}\n")
         table.to_parquet(folder / "splits.parquet")
         features.to_parquet(folder / "features" / "a.parquet")
         started, busy = time.perf_counter(), time.process_time()
         validate(
             splits=folder / "splits.parquet", features=folder / "features", studies=folder / "studies",
+            limits=folder / "limits.yaml",
             accepted=folder / "accepted.parquet", validation=folder / "validation", params=load().validate_,
         )  # fmt: skip
         wall, cpu = time.perf_counter() - started, time.process_time() - busy

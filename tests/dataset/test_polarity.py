@@ -67,11 +67,13 @@ def test_a_wrong_tag_ends_in_quarantine_with_its_reason(home, tmp_path):
         picture_id=table["image_id"], label_provenance="archive", ai_visible=False,
     ).to_parquet(home.folder / "splits.parquet")  # fmt: skip
 
+    (home.folder / "limits.yaml").write_text("sites: {}\n")
     with pytest.raises(ExpectationsFailed):  # two images are no data set
         validate(
             splits=home.folder / "splits.parquet",
             features=home.folder / "features",
             studies=home.studies,
+            limits=home.folder / "limits.yaml",
             accepted=home.folder / "accepted.parquet",
             validation=home.folder / "validation",
             params=PARAMS,

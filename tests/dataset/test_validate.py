@@ -52,6 +52,7 @@ class Tables:
         n = 40
         ids = [f"image-{k:02d}" for k in range(n)]
         self.folder = folder
+        (folder / "limits.yaml").write_text("sites: {}\n")
         self.splits = pd.DataFrame(
             {
                 "image_id": ids, "patient_id": [f"p{k}" for k in range(n)], "site": "a", "view": "frontal",
@@ -88,7 +89,8 @@ class Tables:
         self.features.to_parquet(self.folder / "features" / "a.parquet")
         validate(
             splits=self.folder / "splits.parquet", features=self.folder / "features", studies=self.studies,
-            accepted=self.folder / "accepted.parquet", validation=self.folder / "validation", params=params,
+            limits=self.folder / "limits.yaml", accepted=self.folder / "accepted.parquet",
+            validation=self.folder / "validation", params=params,
         )  # fmt: skip
         return pd.read_parquet(self.folder / "accepted.parquet")
 
