@@ -28,6 +28,7 @@ RUNS = {
     "osteoflow data log": ("data log", 0, "no_fracture"),
     "osteoflow data merge-patients": ("data merge-patients {merges}", 0, "1 merge(s) recorded"),
     "osteoflow data quarantine": ("data quarantine", 0, "Nothing was ever refused."),
+    "osteoflow deidentify FILES --out FOLDER": ("deidentify {file} --out {out}", 0, ".dcm"),
     "osteoflow doctor": ("doctor", 0, "off in every dependency"),
     "osteoflow feedback": ("feedback", 0, "Settle 0 corrected cases"),
     "osteoflow intake PATH": ("intake {site_a}", 0, "Nothing new: the data version stands."),
