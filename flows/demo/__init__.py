@@ -72,7 +72,7 @@ def _make_workspace(clone: Path, root: Path) -> None:
         "--quiet",
         "--all",
         "-m",
-        "Demo: an empty archive, and parameters that fit phantoms and six minutes",
+        "Demo: an empty archive, and parameters that fit phantoms and a few minutes",
     )
 
 
