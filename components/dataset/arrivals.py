@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 
@@ -111,10 +110,10 @@ class Arrivals:
     """The state of one run: what waits for the next shard, and what is counted."""
 
     def __init__(
-        self, offer: Source, studies: Path, labels: Path, quarantine: Path, batch: str, shard_bytes: int, now: datetime
+        self, offer: Source, studies: Path, labels: Path, quarantine: Path, batch: str, shard_bytes: int, time: str
     ) -> None:
         self.offer, self.studies, self.labels, self.quarantine = offer, studies, labels, quarantine
-        self.batch, self.shard_bytes, self.now = batch, shard_bytes, now
+        self.batch, self.shard_bytes, self.time = batch, shard_bytes, time
         standing = catalog(studies)
         self.ids: set[str] = set(standing["image_id"])
         self.by_pixels: dict[str, str] = dict(zip(standing["pixel_sha256"], standing["image_id"], strict=True))
@@ -140,7 +139,7 @@ class Arrivals:
                 image_id=outcome.image_id,
                 label=label,
                 batch=self.batch,
-                time=self.now.isoformat(),
+                time=self.time,
             )
             self.refusals.append(line)
             self.counts["refused"][outcome.refusal.reason] += 1
@@ -177,7 +176,7 @@ class Arrivals:
             self.events.append(
                 LabelEvent.new(
                     image_id=image_id,
-                    time=self.now.isoformat(),
+                    time=self.time,
                     label=said.label,
                     boxes=said.boxes,
                     reader=reader,

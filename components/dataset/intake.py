@@ -2,7 +2,8 @@
 what cannot be used into quarantine; nothing that stands is touched.
 
 Shard by shard: the labels of a shard, then its images. Killed anywhere, the same command goes on with the next
-shard of the same batch, and ends where one undisturbed run would have.
+shard of the same batch, and ends where one undisturbed run would have. Where another batch came in between, the rest
+follows that one, under its number: sorting by name stays sorting by arrival.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from components import params
 from components.dataset.arrivals import Arrivals, Door, looked
 from components.dataset.items import Source
+from components.dataset.quarantine import entries
 from components.dataset.sources import open_source
-from components.dataset.store import next_batch, shards, sweep
+from components.dataset.store import content_of, next_batch, shards, sweep
 from components.dataset.workers import Bounds
 from components.radiograph.deidentify import Pseudonyms
 
@@ -76,7 +79,7 @@ def intake(
     Args:
         source: folder or zip of DICOM files (with an optional labels.csv), or a folder in FracAtlas's layout.
         quarantine: refused files, named by their hash.
-        now: the time of the label events, UTC.
+        now: the time of what is said, UTC, where this batch was not begun before: else it keeps the time it began at.
         may_be_empty: an empty folder is an empty batch, not an error.
         progress: called with (files done, files in all).
 
@@ -90,7 +93,8 @@ def intake(
     for folder in (studies, labels, quarantine):
         sweep(folder)
     batch = _batch(studies, labels, offer, pseudonyms)
-    arrivals = Arrivals(offer, studies, labels, quarantine, batch, params.shard_mb * 1_000_000, now)
+    time = _began(labels, quarantine, batch) or now.isoformat()
+    arrivals = Arrivals(offer, studies, labels, quarantine, batch, params.shard_mb * 1_000_000, time)
     door = Door(pseudonyms, params.max_megapixels, frozenset(arrivals.ids), params.burned_in)
     bounds = Bounds(params.seconds_per_file, params.memory_mb)
     for done, outcome in enumerate(looked(door, offer.items, bounds), start=1):
@@ -114,12 +118,23 @@ def intake(
 
 def _batch(studies: Path, labels: Path, offer: Source, pseudonyms: Pseudonyms) -> str:
     """The batch this source is: the newest one when that holds the same (then it goes on), else the next."""
-    content = pseudonyms.of("batch", "\n".join(offer.names) or offer.reader)
+    said = [f"{image_id} {statement!r}" for image_id, statement in sorted(offer.statements.items())]
+    # What is said belongs to it: a corrected table over the same images is another batch, at another time.
+    content = pseudonyms.of("batch", "\n".join([*offer.names, *said]) or offer.reader)
     name = max(next_batch(studies, content), next_batch(labels, content))
     newest = max(
         (path.name[: len(name)] for path in [*shards(studies), *shards(labels)] if path.name[0].isdigit()), default=""
     )
-    return newest if newest[7:] == name[7:] else name
+    return newest if content_of(newest) == content_of(name) else name
+
+
+def _began(labels: Path, quarantine: Path, batch: str) -> str | None:
+    """When what this batch holds was first offered, as its label events or refusals tell; None: never before."""
+    times = {line.time for line in entries(quarantine) if content_of(line.batch) == content_of(batch)}
+    for path in shards(labels):
+        if content_of(path.stem).startswith(content_of(batch)):
+            times.update(pq.read_table(path, columns=["time"])[0].to_pylist())
+    return min(times, default=None)
 
 
 def _listed(counts: dict[str, int]) -> str:

@@ -192,6 +192,11 @@ def next_batch(folder: Path, content: str) -> str:
     return f"{max(numbers, default=0) + 1:06d}-{content[:12]}"
 
 
+def content_of(batch: str) -> str:
+    """What a batch (or a shard of it) holds, by its name: all of it but the running number."""
+    return batch.partition("-")[2]
+
+
 def shards(folder: Path) -> list[Path]:
     """The shards of `folder` in order of arrival; none when it does not exist."""
     return sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))

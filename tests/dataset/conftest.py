@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 
 import cv2
@@ -88,6 +89,11 @@ class Home:
         """Everything that lies in the archive, hidden or not."""
         return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*"))
 
+    def contents(self) -> dict[str, str]:
+        """The SHA-256 of every file, hidden or not."""
+        files = (path for path in self.folder.rglob("*") if path.is_file())
+        return {str(path.relative_to(self.folder)): sha256(path.read_bytes()).hexdigest() for path in files}
+
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
@@ -99,11 +105,22 @@ def new_home(tmp_path: Path) -> Callable[[str], Home]:
     return lambda name: Home(tmp_path / name)
 
 
+@pytest.fixture(scope="session")
+def home_at() -> type[Home]:
+    return Home
+
+
 def picture(seed: int, *, rows: int = 120, columns: int = 90, smooth: float = 6) -> np.ndarray:
     """(rows, columns) uint8 of soft blobs; every seed another one. smooth=0: noise, which does not compress."""
     field = np.random.default_rng(seed).normal(size=(rows, columns)).astype(np.float32)
     field = cv2.GaussianBlur(field, (0, 0), smooth) if smooth else field
     return cv2.normalize(field, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+
+
+def grain(seed: int, *, side: int = 500) -> np.ndarray:
+    """(side, side) uint8 of fine grain on a ramp, which hardly compresses; every seed another one."""
+    grains = np.random.default_rng(seed).integers(0, 32, (side, side))
+    return (np.linspace(0, 200, side)[None] + grains).astype(np.uint8)
 
 
 def jpeg(pixels: np.ndarray, *, orientation: int | None = None) -> bytes:
@@ -167,7 +184,7 @@ def write_dicoms(folder: Path, patients: list[int], *, labels: dict[int, str] | 
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make() -> type:
     """The makers above, for test modules (which do not import each other)."""
 
@@ -181,9 +198,7 @@ def make() -> type:
 
         @staticmethod
         def noise(count: int) -> list[Shot]:
-            """Shots of about 170 kB of encoded pixels each: six to a shard of 1 MB."""
-            return [
-                Shot(n, jpeg(picture(n, rows=400, columns=400, smooth=0)), "01"[n % 2]) for n in range(1, count + 1)
-            ]
+            """Shots of about 180 kB of encoded pixels each: six to a shard of 1 MB. Nothing in them looks like text."""
+            return [Shot(n, jpeg(grain(n)), "01"[n % 2]) for n in range(1, count + 1)]
 
     return Makers

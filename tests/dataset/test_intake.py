@@ -162,6 +162,16 @@ def test_a_corrected_table_reaches_images_that_stand(home, make, tmp_path):
     assert list(home.events()["image_id"]) == list(home.catalog()["image_id"])
 
 
+def test_a_correction_is_dated_the_day_it_came(home, make, tmp_path):
+    """The same images, other words: another batch, and later than what it corrects."""
+    home.take_in(make.dicoms(tmp_path / "source", [1], labels={1: "no_fracture"}))
+
+    home.take_in(make.dicoms(tmp_path / "source", [1], labels={1: "fracture"}), now=make.NOON + timedelta(days=1))
+
+    assert list(home.events()["label"]) == ["no_fracture", "fracture"]
+    assert list(home.events()["time"]) == ["2026-01-01T12:00:00+00:00", "2026-01-02T12:00:00+00:00"]
+
+
 def test_the_message_counts_and_names_nobody(home, make, tmp_path):
     batch = home.take_in(make.dicoms(tmp_path / "source", [1, 2], labels={1: "fracture", 2: "unknown"}))
 

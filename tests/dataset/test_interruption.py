@@ -5,12 +5,13 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-# The process dies, or may write no more, for real: SIGKILL before the n-th file gets its name; a limit on file size.
+# The process dies, or may write no more, for real: SIGKILL before or after its n-th step; a limit on file size.
 SCRIPT = """
 import os, resource, signal, sys
 from datetime import UTC, datetime
@@ -21,61 +22,130 @@ from components.params import Intake
 from components.radiograph.deidentify import Pseudonyms
 
 source, home, how, number = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-seen = 0
-def die(event, arguments):
-    global seen
-    if event == "os.rename":
-        seen += 1
-        if seen == number:
-            os.kill(os.getpid(), signal.SIGKILL)
-if how == "kill":
-    sys.addaudithook(die)
-else:
+counts = {"rename": 0, "sync": 0}
+real = os.fsync
+def step(name, when):
+    counts[name] += when == "before"
+    if (f"{when} {name}", number) == (how, counts[name]):
+        os.kill(os.getpid(), signal.SIGKILL)
+def sync(handle):
+    step("sync", "before")
+    real(handle)
+    step("sync", "after")
+def progress(done, total):
+    if how == "decoding" and done == number:
+        os.kill(os.getpid(), signal.SIGKILL)
+os.fsync = sync
+sys.addaudithook(lambda event, arguments: step("rename", "before") if event == "os.rename" else None)
+if how == "full":
     resource.setrlimit(resource.RLIMIT_FSIZE, (number, number))
 try:
     intake(source=source, studies=home / "studies", labels=home / "labels", quarantine=home / "quarantine",
            pseudonyms=Pseudonyms(bytes(range(32))),
            params=Intake(shard_mb=1, max_megapixels=10, seconds_per_file=20, memory_mb=2048, weak_block=10,
                          burned_in="mask"),
-           now=datetime(2026, 1, 1, 12, tzinfo=UTC))
+           now=datetime(2026, 1, 1, 12, tzinfo=UTC), progress=progress)
 except OsteoflowError as error:
     print(f"{type(error).__name__}: {error}")
 """
+# What is written, in order, each file by: sync of the draft, rename, sync of the folder. The copy of the refused file
+# (syncs 1, 2), the list of refusals (3, 4), then labels and images of the three shards. The last number is the day that
+# the result is dated: the first (0) where something that is dated stood already, else that of the repetition.
+POINTS = {
+    "at the third file, decoders at work": ("decoding", 3, 1),
+    "before the copy of a refused file is on the disk": ("before sync", 1, 1),
+    "before that copy has its name": ("before rename", 1, 1),
+    "after the copy, before its line": ("before sync", 3, 1),
+    "after the draft of the list is on the disk": ("after sync", 3, 1),
+    "after the refusals, before the labels": ("after sync", 4, 0),
+    "before the labels have their name": ("before rename", 3, 0),
+    "after the labels, before their folder is on the disk": ("before sync", 6, 0),
+    "after the labels, before the images": ("after sync", 6, 0),
+    "in the draft of the images": ("before sync", 7, 0),
+    "before the images have their name": ("before rename", 4, 0),
+    "between two shards": ("after sync", 8, 0),
+    "after the second labels, before their images": ("after sync", 10, 0),
+    "before the last images have their name": ("before rename", 8, 0),
+    "after everything": ("after sync", 16, 0),
+}
 
 
 def disturbed(source: Path, home: Path, how: str, number: int) -> subprocess.CompletedProcess[str]:
+    """The dead process. Its pipes end with the last of its decoders: none outlives it for long."""
     return subprocess.run([sys.executable, "-c", SCRIPT, str(source), str(home), how, str(number)],
-                          cwd=REPOSITORY, capture_output=True, text=True)  # fmt: skip
+                          cwd=REPOSITORY, capture_output=True, text=True, timeout=60)  # fmt: skip
 
 
-@pytest.mark.parametrize("rename", [1, 2, 3, 4, 5])
-def test_killed_and_repeated_equals_one_run(new_home, make, tmp_path, rename):
-    """Killed before the labels, before the images, between shards: the rerun makes the same files."""
-    shots = make.noise(14)
-    shots[4].data = shots[4].data[:5000]  # one refusal: its copy and its line are written first
-    source = make.fracatlas(tmp_path / "source", shots)
-    clean, killed = new_home("clean"), new_home("killed")
-    clean.take_in(source)
-
-    death = disturbed(source, killed.folder, "kill", rename)
-    killed.take_in(source)
-
-    assert death.returncode == -signal.SIGKILL
-    assert killed.files() == clean.files()
-    assert killed.catalog().equals(clean.catalog())
-    assert killed.events().equals(clean.events())
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """What all kills have in common: made once."""
+    return tmp_path_factory.mktemp("kills")
 
 
-def test_a_killed_run_goes_on_where_it_stopped(new_home, make, tmp_path):
-    source = make.fracatlas(tmp_path / "source", make.noise(14))
+@pytest.fixture(scope="module")
+def shots(make):
+    found = make.noise(14)
+    found[4].data = found[4].data[:5000]  # one refusal: its copy and its line are written first
+    return found
+
+
+@pytest.fixture(scope="module")
+def source(make, shots, kept):
+    return make.fracatlas(kept / "source", shots)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(source, kept, home_at, make):
+    """What one run leaves, byte for byte, by the day it ran."""
+    found = {}
+    for day in (0, 1):
+        home = home_at(kept / f"clean-{day}")
+        home.take_in(source, now=make.NOON + timedelta(days=day))
+        found[day] = home.contents()
+    return found
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_and_repeated_a_day_later_equals_one_run(source, undisturbed, new_home, make, point):
+    """Byte for byte, whatever day it is: what was begun keeps its time."""
+    killed, (how, number, dated) = new_home("killed"), POINTS[point]
+
+    death = disturbed(source, killed.folder, how, number)
+    killed.take_in(source, now=make.NOON + timedelta(days=1))
+
+    assert death.returncode == -signal.SIGKILL, death.stderr[-2000:]
+    assert killed.contents() == undisturbed[dated]
+
+
+def test_a_killed_run_goes_on_where_it_stopped(new_home, source):
     home = new_home("killed")
-    disturbed(source, home.folder, "kill", 3)
+    disturbed(source, home.folder, "after sync", 8)
     stood = len(home.catalog())
 
     batch = home.take_in(source)
 
-    assert 0 < stood < 14
-    assert (batch.added, batch.duplicates) == (14 - stood, stood)
+    assert (stood, batch.added, batch.duplicates) == (6, 7, 6)
+
+
+def test_a_batch_that_was_killed_follows_the_one_that_came_in_between(new_home, make, source, tmp_path):
+    """Its rest is a batch of its own, at its own time: every image and every statement once, in order of arrival."""
+    other = make.fracatlas(tmp_path / "other", [make.shot(99, make.jpeg(make.picture(99)), "1")])
+    home, clean = new_home("killed"), new_home("clean")
+    clean.take_in(source)
+
+    disturbed(source, home.folder, "after sync", 10)  # six images stand, and what is said about the next six
+    home.take_in(other, now=make.NOON + timedelta(days=1))
+    rest = home.take_in(source, now=make.NOON + timedelta(days=2))
+    again = home.take_in(source, now=make.NOON + timedelta(days=3))
+
+    first, between, last = home.catalog()["batch"].unique()
+    assert (first[:6], between[:6], last[:6]) == ("000001", "000002", "000003")
+    assert (rest.added, again.added, again.label_events) == (7, 0, 0)
+    mine = [frame[~frame["batch"].str.startswith(between)].drop(columns="batch").reset_index(drop=True)
+            for frame in (home.catalog().drop(columns="shard"), home.events())]  # fmt: skip
+    assert mine[0].equals(clean.catalog().drop(columns=["batch", "shard"]))
+    assert mine[1].equals(clean.events().drop(columns="batch"))
+    assert (home.quarantine / "refused.jsonl").read_bytes() == (clean.quarantine / "refused.jsonl").read_bytes()
 
 
 def test_no_disk_space_is_said_and_leaves_nothing_half_written(new_home, make, tmp_path):
