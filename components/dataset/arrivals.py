@@ -46,14 +46,12 @@ class Outcome:
 
 
 def looked(door: Door, items: list[Item], bounds: Bounds) -> Iterator[Outcome]:
-    """Look at every item, in order, in processes that may be lost; a file that breaks its bounds is refused."""
-    for item, seen in zip(items, bounded(look, door, items, bounds), strict=True):
-        if isinstance(seen, Lost):
-            # Looked at once more, but only to keep it; what cannot even be read is listed all the same.
-            [kept] = bounded(keep, (door, seen.reason), [item], bounds)
-            yield Outcome(None, refusal=Refusal(seen.reason)) if isinstance(kept, Lost) else kept
-        else:
-            yield seen
+    """Look at every item, in order, in processes that may be lost; a file that breaks its bounds is refused.
+
+    It is looked at once more, but only to keep it; what cannot even be read is listed all the same.
+    """
+    for seen in bounded(look, door, items, bounds, rescue=keep):
+        yield Outcome(None, refusal=Refusal(seen.reason)) if isinstance(seen, Lost) else seen
 
 
 def look(door: Door, item: Item) -> Outcome:
@@ -61,7 +59,7 @@ def look(door: Door, item: Item) -> Outcome:
     data, image_id = b"", None
     try:
         if _too_large(door, item):
-            return keep((door, "too_large"), item)
+            return keep(door, item, "too_large")
         data = _bytes(item)
         if not data:
             return Outcome(None, refusal=Refusal("empty", digest=sha256().hexdigest()))
@@ -78,9 +76,8 @@ def look(door: Door, item: Item) -> Outcome:
         return Outcome(image_id, refusal=Refusal("undecodable", data))
 
 
-def keep(why: tuple[Door, str], item: Item) -> Outcome:
-    """A refusal of `item` for `why`: its bytes, or no more than its hash where it is too large to copy."""
-    door, reason = why
+def keep(door: Door, item: Item, reason: str) -> Outcome:
+    """A refusal of `item`: its bytes, or no more than its hash where it is too large to copy."""
     try:
         if _too_large(door, item):
             return Outcome(None, refusal=Refusal(reason, digest=item.file.sha256()))

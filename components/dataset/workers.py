@@ -13,6 +13,7 @@ import resource
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import TimeoutError as TaskTimeout
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -30,6 +31,8 @@ R = TypeVar("R")
 
 POOL_FROM = 200  # images of the archive below which starting processes costs more than it saves
 AHEAD = 8  # tasks a process that wait for it
+PATIENCE = 1.0  # seconds between two looks at whether the pool still is
+LOSSES = 3  # pools that may break over one task before it is held to blame
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,13 @@ class Lost:
     reason: str
 
 
-def bounded(work: Callable[[S, T], R], shared: S, tasks: Iterable[T], bounds: Bounds) -> Iterator[R | Lost]:
+def bounded(
+    work: Callable[[S, T], R],
+    shared: S,
+    tasks: Iterable[T],
+    bounds: Bounds,
+    rescue: Callable[[S, T, str], R] | None = None,
+) -> Iterator[R | Lost]:
     """Yield `work(shared, task)` for every task, in order; `Lost` where a task broke its bounds or its process.
 
     Never in this process, however few the tasks are. An error that `work` raises is raised here.
@@ -60,8 +69,9 @@ def bounded(work: Callable[[S, T], R], shared: S, tasks: Iterable[T], bounds: Bo
     Args:
         work: a module-level function; tasks and results travel between processes.
         shared: the same for every task; it travels once.
+        rescue: a module-level function; `rescue(shared, task, reason)` takes a lost task's place, once, bounded too.
     """
-    return _pooled(work, shared, tasks, bounds)
+    return _pooled(work, shared, tasks, bounds, rescue)
 
 
 def ordered(work: Callable[[S, T], R], shared: S, tasks: Iterable[T], *, images: int) -> Iterator[R]:
@@ -85,57 +95,124 @@ def ordered(work: Callable[[S, T], R], shared: S, tasks: Iterable[T], *, images:
         yield result
 
 
-def _pooled(work: Callable[[S, T], R], shared: S, tasks: Iterable[T], bounds: Bounds | None) -> Iterator[R | Lost]:
+@dataclass
+class _Waiting:
+    """A task whose result is waited for. losses: pools that broke while it was the next one."""
+
+    work: Callable[..., Any]
+    arguments: list[Any]
+    future: ProcessFuture
+    losses: int = 0
+
+
+class _Pool:
+    """Processes that are begun again when they end at a moment for which pebble gives the whole pool up.
+
+    It does so when a process ends of which it knows no task, while it knows of no other task at work: one that was
+    killed idle, or so fast that its word of having begun was not read yet.
+    """
+
+    def __init__(self, begin: Callable[[], ProcessPool], seconds: float | None) -> None:
+        self.begin, self.seconds, self.pool = begin, seconds, begin()
+
+    def schedule(self, work: Callable[..., Any], *arguments: Any) -> _Waiting:
+        return _Waiting(work, [*arguments], self._future(work, [*arguments]))
+
+    def _future(self, work: Callable[..., Any], arguments: list[Any]) -> ProcessFuture:
+        try:
+            return self.pool.schedule(work, args=arguments, timeout=self.seconds)
+        except RuntimeError:  # broken: said again by whoever waits for it
+            future: ProcessFuture = ProcessFuture()
+            future.set_exception(BrokenProcessPool())
+            return future
+
+    def result(self, first: _Waiting, others: Iterable[_Waiting]) -> Any:
+        """What became of `first`; where the pool broke, `first` and those `others` that it lost are done again."""
+        while True:
+            try:
+                return first.future.result(timeout=PATIENCE)
+            except MemoryError:
+                return Lost("out_of_memory")
+            except ProcessExpired:
+                return Lost("crashed")
+            except TaskTimeout:
+                if first.future.done():
+                    return Lost("timeout")
+                if self.pool.active:
+                    continue
+            except BrokenProcessPool:
+                pass
+            first.losses += 1
+            if first.losses == LOSSES:
+                return Lost("crashed")
+            self.stop()
+            self.pool = self.begin()
+            for waiting in (first, *others):
+                if not _settled(waiting.future):
+                    waiting.future = self._future(waiting.work, waiting.arguments)
+
+    def stop(self) -> None:
+        self.pool.stop()  # type: ignore[no-untyped-call]
+        self.pool.join()
+
+
+def _settled(future: ProcessFuture) -> bool:
+    return future.done() and not future.cancelled() and not isinstance(future.exception(), BrokenProcessPool)
+
+
+def _pooled(
+    work: Callable[[S, T], R],
+    shared: S,
+    tasks: Iterable[T],
+    bounds: Bounds | None,
+    rescue: Callable[[S, T, str], R] | None = None,
+) -> Iterator[R | Lost]:
     count = os.cpu_count() or 1
     # Forking a process that runs threads (orchestration, OpenCV) can lock up, and beginning afresh costs seconds of
     # imports: processes are forked from one that has imported `work` and done nothing else.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([work.__module__])
-    memory_mb = bounds.memory_mb if bounds else None
-    pool = ProcessPool(count, context=context, initializer=_begin, initargs=(work, shared, memory_mb))
-    waiting: deque[ProcessFuture] = deque()
+    begun = (work, rescue, shared, bounds.memory_mb if bounds else None)
+    pool = _Pool(
+        lambda: ProcessPool(count, context=context, initializer=_begin, initargs=begun),
+        bounds.seconds if bounds else None,
+    )
+    waiting: deque[_Waiting] = deque()
     source = iter(tasks)
 
     def submit(number: int) -> None:
-        waiting.extend(
-            pool.schedule(_do, args=[task], timeout=bounds.seconds if bounds else None)
-            for task in islice(source, number)
-        )
+        waiting.extend(pool.schedule(_do, task) for task in islice(source, number))
 
     try:
         submit(AHEAD * count)
         while waiting:
-            result = _result(waiting.popleft())
+            first = waiting.popleft()
+            result = pool.result(first, waiting)
+            if isinstance(result, Lost) and rescue:
+                # In the same pool, behind what waits there: processes are not begun afresh for every bad file.
+                result = pool.result(pool.schedule(_rescue, *first.arguments, result.reason), waiting)
             submit(1)
             yield result
     finally:
-        pool.stop()  # type: ignore[no-untyped-call]
-        pool.join()
+        pool.stop()
 
 
-def _result(future: ProcessFuture) -> Any:
-    try:
-        return future.result()
-    except TaskTimeout:
-        return Lost("timeout")
-    except MemoryError:
-        return Lost("out_of_memory")
-    except ProcessExpired:
-        return Lost("crashed")
+# What a worker process does, and what it does for lost tasks; always empty in the process that uses the pool.
+_WORK: list[Callable[..., Any]] = []
 
 
-# The one task of a worker process, set when it begins; always empty in the process that uses the pool.
-_TASK: list[Callable[[Any], Any]] = []
-
-
-def _begin(work: Callable[[Any, Any], Any], shared: Any, memory_mb: int | None) -> None:
+def _begin(work: Callable[..., Any], rescue: Callable[..., Any] | None, shared: Any, memory_mb: int | None) -> None:
     cv2.setNumThreads(1)  # processes are the parallelism
     if memory_mb is not None:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * resource.getpagesize() + memory_mb * 2**20
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    _TASK.append(partial(work, shared))
+    _WORK.extend(partial(function, shared) for function in (work, rescue) if function)
 
 
 def _do(task: Any) -> Any:
-    return _TASK[0](task)
+    return _WORK[0](task)
+
+
+def _rescue(task: Any, reason: str) -> Any:
+    return _WORK[1](task, reason)

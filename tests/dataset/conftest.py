@@ -191,6 +191,7 @@ def make() -> type:
     class Makers:
         picture = staticmethod(picture)
         jpeg = staticmethod(jpeg)
+        grain = staticmethod(grain)
         fracatlas = staticmethod(write_fracatlas)
         dicoms = staticmethod(write_dicoms)
         shot = Shot

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
 
+import pandas as pd
 import pytest
+
+from components.dataset.quarantine import entries, waiting
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # The process dies, or may write no more, for real: SIGKILL before or after its n-th step; a limit on file size.
@@ -146,6 +150,40 @@ def test_a_batch_that_was_killed_follows_the_one_that_came_in_between(new_home, 
     assert mine[0].equals(clean.catalog().drop(columns=["batch", "shard"]))
     assert mine[1].equals(clean.events().drop(columns="batch"))
     assert (home.quarantine / "refused.jsonl").read_bytes() == (clean.quarantine / "refused.jsonl").read_bytes()
+
+
+def test_a_decoder_killed_alone_costs_its_file_one_more_run(new_home, make, tmp_path):
+    """SIGKILL for the decoders in the middle of a batch: what they held is refused, the rest lands, a rerun has all."""
+    shots = [make.shot(n, make.jpeg(make.grain(n, side=1200)), "01"[n % 2]) for n in range(1, 9)]
+    source = make.fracatlas(tmp_path / "source", shots)
+    home, clean = new_home("killed"), new_home("clean")
+    clean.take_in(source)
+
+    def kill(done: int, _: int) -> None:
+        if done == 1:
+            for decoder in (one for server in children(os.getpid(), "forkserver") for one in children(server)):
+                os.kill(decoder, signal.SIGKILL)
+
+    first = home.take_in(source, progress=kill)
+    refused = entries(home.quarantine)
+    again = home.take_in(source)
+
+    assert first.added + first.refused["crashed"] == 8
+    assert 1 <= first.refused["crashed"] <= 2
+    assert again.added == first.refused["crashed"]
+    assert [waits.settled for waits in waiting(refused, set(home.catalog()["image_id"]))] == [len(refused)]
+    assert told(home.catalog(), "image_id") == told(clean.catalog(), "image_id")
+    assert told(home.events(), "event_id") == told(clean.events(), "event_id")
+
+
+def children(process: int, called: str = "") -> list[int]:
+    found = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return [int(one) for one in found if called in Path(f"/proc/{one}/cmdline").read_text()]
+
+
+def told(rows: pd.DataFrame, key: str) -> str:
+    """The rows without where they lie, in an order that does not depend on it."""
+    return rows.drop(columns=["batch", "shard"], errors="ignore").sort_values(key).to_csv(index=False)
 
 
 def test_no_disk_space_is_said_and_leaves_nothing_half_written(new_home, make, tmp_path):

@@ -31,6 +31,11 @@ def behave(_: None, how: str) -> str:
     return how
 
 
+def rescued(_: None, how: str, reason: str) -> str:
+    """What is done instead for a lost task."""
+    return f"{how} again" if how == "exit" else f"{how}: {reason}"
+
+
 def process_of(_: None, __: int) -> int:
     return os.getpid()
 
@@ -87,3 +92,42 @@ def test_no_process_stays_behind():
     results.close()
 
     assert not Path(f"/proc/{worker}").exists()
+
+
+def test_a_lost_task_is_rescued_in_its_place():
+    tasks = ["one", "be killed", "two", "segfault", "three"]
+
+    found = list(bounded(behave, None, tasks, WIDE, rescue=rescued))
+
+    assert found == ["one", "be killed: crashed", "two", "segfault: crashed", "three"]
+
+
+def test_a_folder_of_files_that_crash_is_lost_file_by_file():
+    """Processes that end faster than pebble hears that they have begun do not take the others with them."""
+    found = list(bounded(behave, None, ["exit"] * 30 + ["one"], WIDE, rescue=rescued))
+
+    assert found == ["exit again"] * 30 + ["one"]
+
+
+def test_a_process_that_is_killed_idle_loses_nothing():
+    """All of them, while whoever uses the pool is busy elsewhere: the next tasks find new ones."""
+    results = bounded(process_of, None, range(200), WIDE)
+    first = next(results)
+    time.sleep(1)  # what waits ahead is done
+    for process in children_of(parent_of(first)):
+        os.kill(process, signal.SIGKILL)
+    time.sleep(1)
+
+    rest = list(results)
+
+    assert len(rest) == 199
+    assert not any(isinstance(one, Lost) for one in rest)
+    assert {first} & set(rest[-50:]) == set()
+
+
+def parent_of(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def children_of(process: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
