@@ -6,14 +6,13 @@ the accepted ones, how a file is made gives its label away, and a model may lear
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import BaseModel, ConfigDict
 
 from components.dataset.intake import Batch
+from components.dataset.page import write_page
 from components.dataset.quarantine import Entry, waiting
 from components.dataset.store import atomic_folder
 from components.radiograph.labels import FRACTURE, NO_FRACTURE
@@ -82,10 +81,6 @@ def report_batch(batch: Batch, refused: Sequence[Entry], folder: Path) -> Lean:
         "reasons": [group.model_dump() for group in waiting(mine, set())],
         "refused": [line.model_dump() for line in mine],
     }
-    page = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    ).get_template("batch.html.j2")
     with atomic_folder(folder) as draft:
-        (draft / "results.json").write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        (draft / "index.html").write_text(page.render(document, listed=LISTED), encoding="utf-8")
+        write_page(draft, "batch.html.j2", document, listed=LISTED)
     return leaning

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from components.dataset.expectations import Verdict, dataset_checks, image_checks, judge, split_checks, version
 from components.dataset.facts import balance, image_facts, set_facts
 from components.dataset.findings import findings
 from components.dataset.limits import read_limits
+from components.dataset.page import write_page
 from components.dataset.store import atomic_folder, atomic_path
 from components.dataset.thumbnails import gallery
 from components.errors import ExpectationsFailed
@@ -104,13 +103,9 @@ def _report(
         "findings": findings(table, verdicts, facts),
         "balance": balance(table[table["accepted"]]),
     }
-    page = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    ).get_template("validation.html.j2")
     with atomic_folder(validation) as folder:
-        (folder / "results.json").write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         shutil.copytree(docs, folder / "data_docs")
-        (folder / "index.html").write_text(page.render(document, gallery=pictures), encoding="utf-8")
+        write_page(folder, "validation.html.j2", document, gallery=pictures)
 
 
 def _by_reason(verdicts: list[Verdict]) -> dict[str, int]:
