@@ -15,6 +15,7 @@ from components.params import load
 
 STEPS = {
     "inspect": "components.dataset.inspect",
+    "match": "components.dataset.match",
     "curate": "components.dataset.curate",
     "split": "components.dataset.split",
     "validate": "components.dataset.validate",

@@ -26,6 +26,7 @@ class Paths(Section):
     studies: Path
     labels: Path
     features: Path
+    matches: Path
     cases: Path
     splits: Path
     merges: Path
@@ -54,6 +55,11 @@ class Curate(Section):
     min_readers: int = Field(ge=1, description="agreeing clinicians it takes to make a label true")
 
 
+class Match(Section):
+    bits: int = Field(ge=0, le=16, description="perceptual-hash distance that proposes a pair of near-duplicates")
+    likeness: Share = Field(description="likeness after registration that confirms it")
+
+
 class Shares(Section):
     """Percent of patients by role; the roles are for life."""
 
@@ -73,8 +79,6 @@ class Shares(Section):
 class Split(Section):
     salt: str = Field(min_length=1, description="changing it re-deals every patient: never do that to a live archive")
     shares: Shares
-    near_duplicate_bits: int = Field(ge=0, le=16, description="perceptual-hash distance that proposes a pair")
-    near_duplicate_likeness: Share = Field(description="likeness after registration that confirms it")
 
 
 class ImageExpectations(Section):
@@ -181,6 +185,7 @@ class Feedback(Section):
 class Params(Section):
     paths: Paths
     intake: Intake
+    match: Match
     curate: Curate
     split: Split
     validate_: Validate = Field(alias="validate")

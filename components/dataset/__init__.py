@@ -1,1 +1,1 @@
-"""From files to a validated, patient-split data set: intake, inspect, curate, split, validate, prepare."""
+"""From files to a validated, patient-split data set: intake, inspect, match, curate, split, validate, prepare."""

@@ -7,13 +7,12 @@ from hashlib import sha256
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from components.dataset.keys import key_of, write_keyed
 from components.dataset.shards import Task, radiographs, refresh
 from components.radiograph import likeness, quality
 from components.radiograph.quality import FEATURES, measure
 
-KEY = b"osteoflow.key"
 SCHEMA = pa.schema(
     [
         ("image_id", pa.string()),
@@ -42,15 +41,11 @@ class Features:
         self.version = sha256(b"".join(path.read_bytes() for path in measured_by())).hexdigest()[:12]
 
     def stands(self, path: Path) -> str | None:
-        try:
-            return (pq.read_schema(path).metadata or {}).get(KEY, b"").decode()
-        except (OSError, ValueError):
-            return None
+        return key_of(path)
 
     def write(self, path: Path, parts: list[list[Row]], key: str) -> None:
         rows = [row for part in parts for row in part]
-        table = pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata({KEY: key.encode()}))
-        pq.write_table(table, path)
+        write_keyed(path, pa.Table.from_pylist(rows, schema=SCHEMA), key)
 
 
 def measured_by() -> list[Path]:

@@ -9,12 +9,12 @@ import numpy as np
 
 WIDTH = 16  # bits of a band; a hash has four
 BANDS = 64 // WIDTH
-FEW = 6_000  # hashes below which comparing every two is faster
+FEW = 6_000  # comparisons a hash below which comparing every two is faster
 PAIRS_AT_ONCE = 4_000_000  # bounds memory whatever the hashes are
 
 
-def neighbours(codes: np.ndarray, bits: int) -> np.ndarray:
-    """Every two hashes that differ in at most `bits` bits.
+def neighbours(codes: np.ndarray, bits: int, first: int = 0) -> np.ndarray:
+    """Every two hashes that differ in at most `bits` bits, one of them at `first` or behind it.
 
     Pigeonhole: hashes within `bits` are close in at least one band, so only hashes that share a band's value, or
     nearly, are compared.
@@ -22,29 +22,44 @@ def neighbours(codes: np.ndarray, bits: int) -> np.ndarray:
     Args:
         codes: (n,) uint64.
 
+        first: hashes before it were compared with each other earlier.
+
     Returns:
         (m, 2) int64 positions, smaller first, sorted; exact.
 
     Source: multi-index hashing, Norouzi, Punjani and Fleet, CVPR 2012.
     """
     codes = np.ascontiguousarray(codes, dtype=np.uint64)
-    rows = _everybody(len(codes)) if len(codes) <= FEW else _banded(codes, bits)
+    n = len(codes)
+    every = (n - first) * (n + first) // 2
+    found = _every_two(codes, bits, first) if every <= FEW * n else _looked_up(codes, bits, first)
+    return found[np.lexsort((found[:, 1], found[:, 0]))]
+
+
+def _every_two(codes: np.ndarray, bits: int, first: int) -> np.ndarray:
+    """(m, 2): the later hashes beside all hashes, a bounded number of comparisons at a time."""
+    at_once = max(1, PAIRS_AT_ONCE // max(1, len(codes)))
+    kept = [np.empty((0, 2), np.int64)]
+    for start in range(first, len(codes), at_once):
+        later = codes[start : start + at_once]
+        row, before = np.nonzero(np.bitwise_count(later[:, None] ^ codes[None, : start + len(later)]) <= bits)
+        ordered = before < row + start
+        kept.append(np.stack([before[ordered], row[ordered] + start], axis=1))
+    return np.concatenate(kept)
+
+
+def _looked_up(codes: np.ndarray, bits: int, first: int) -> np.ndarray:
     kept = [np.empty(0, np.int64)]
-    for one, other in _pairs(rows):
+    for one, other in _pairs(_banded(codes, bits)):
         close = np.bitwise_count(codes[one] ^ codes[other]) <= bits
-        first, second = one[close], other[close]
-        kept.append(np.minimum(first, second) * len(codes) + np.maximum(first, second))
+        earlier, later = np.minimum(one[close], other[close]), np.maximum(one[close], other[close])
+        kept.append((earlier * len(codes) + later)[later >= first])
     found = np.unique(np.concatenate(kept))
-    return np.stack(np.divmod(found, max(1, len(codes))), axis=1)
+    return np.stack(np.divmod(found, len(codes)), axis=1)
 
 
 # A batch of rows: row r stands for the pairs of members[left[r]] with members[start[r]:stop[r]].
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-
-
-def _everybody(n: int) -> Iterator[Rows]:
-    place = np.arange(n)
-    yield place, place, place + 1, np.full(n, n)
 
 
 def _banded(codes: np.ndarray, bits: int) -> Iterator[Rows]:

@@ -9,18 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
+from components.dataset.matches import read_matches
 from components.dataset.merges import read_merges
-from components.dataset.neighbours import neighbours
 from components.dataset.places import EXCLUDED, deal
-from components.dataset.store import atomic_path, shards
-from components.errors import DataError, MissingPatient, PatientLeak
+from components.dataset.store import atomic_path
+from components.errors import MissingPatient, PatientLeak
 from components.params import Split
-from components.radiograph.likeness import SIDE, likeness
 
 
-def split(*, cases: Path, features: Path, merges: Path, splits: Path, params: Split) -> None:
+def split(*, cases: Path, matches: Path, merges: Path, splits: Path, params: Split) -> None:
     """Write `splits`: the rows of `cases`, in order, plus role, group_id, picture_id, near_duplicate_of, likeness.
 
     role: train, tune, calibrate, test; or excluded: a near-duplicate of an image in another role, of a patient who
@@ -31,13 +29,13 @@ def split(*, cases: Path, features: Path, merges: Path, splits: Path, params: Sp
 
     Raises:
         MissingPatient: rows without patient_id.
-        DataError: rows without features, or a damaged log of merges.
+        DataError: rows that `match` has not seen, or a damaged log of merges.
         PatientLeak: a patient or a near-duplicate in two roles (a defect of this step).
     """
     table = pd.read_parquet(cases)
     if orphans := int(table["patient_id"].isna().sum()):
         raise MissingPatient(f"{cases}: {orphans} of {len(table)} images lack patient_id; fix `intake`")
-    pairs, alike = near_duplicates(table["image_id"], features, params)
+    pairs, alike = read_matches(matches, table["image_id"])
     table["role"], table["group_id"] = deal(table["patient_id"].tolist(), pairs, params, read_merges(merges))
     ids = table["image_id"].to_numpy(dtype=object)
     table["picture_id"] = ids[_pictures(len(table), pairs)]
@@ -47,30 +45,6 @@ def split(*, cases: Path, features: Path, merges: Path, splits: Path, params: Sp
     check(table, pairs)
     with atomic_path(splits) as draft:
         table.to_parquet(draft, index=False)
-
-
-def near_duplicates(image_ids: pd.Series, features: Path, params: Split) -> tuple[np.ndarray, np.ndarray]:
-    """The images that are one picture filed twice: a loose perceptual hash proposes, a registration confirms.
-
-    Returns:
-        (m, 2) positions in `image_ids`, the earlier image first, and their (m,) likeness.
-
-    Raises:
-        DataError: images without features.
-    """
-    files = shards(features)
-    parts = [pd.read_parquet(path, columns=["image_id", "phash"]) for path in files]
-    known = pd.concat(parts).set_index("image_id")["phash"] if parts else pd.Series(dtype=object)
-    known = known[~known.index.duplicated()]
-    hashes = known.reindex(image_ids)
-    if missing := int(hashes.isna().sum()):
-        raise DataError(f"{features}: {missing} of {len(image_ids)} images lack features; run `inspect`")
-    codes = np.array([int(code, 16) for code in hashes], dtype=np.uint64)
-    pairs = neighbours(codes, params.near_duplicate_bits)
-    used, where = np.unique(pairs, return_inverse=True)
-    alike = likeness(_thumbnails(files, image_ids.iloc[used]), where.reshape(-1, 2))
-    same = alike >= params.near_duplicate_likeness
-    return pairs[same], alike[same]
 
 
 def check(table: pd.DataFrame, pairs: np.ndarray) -> None:
@@ -115,17 +89,3 @@ def _closest(ids: np.ndarray, pairs: np.ndarray, alike: np.ndarray) -> tuple[lis
         if not far[other] >= value:
             near[other], far[other] = ids[one], value
     return near, far
-
-
-def _thumbnails(files: list[Path], image_ids: pd.Series) -> np.ndarray:
-    """(n, SIDE, SIDE) uint8, in the order of `image_ids`; files without any of them are not read."""
-    place = {image_id: n for n, image_id in enumerate(image_ids)}
-    found = np.zeros((len(place), SIDE, SIDE), np.uint8)
-    for path in files if place else []:
-        ids = pq.read_table(path, columns=["image_id"]).column("image_id").to_pylist()
-        rows = [row for row, image_id in enumerate(ids) if image_id in place]
-        if rows:
-            pixels = pq.read_table(path, columns=["thumbnail"]).column("thumbnail").take(rows).to_pylist()
-            for row, data in zip(rows, pixels, strict=True):
-                found[place[ids[row]]] = np.frombuffer(data, np.uint8).reshape(SIDE, SIDE)
-    return found

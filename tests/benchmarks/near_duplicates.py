@@ -17,12 +17,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 
+from components.dataset.keys import write_keyed
+from components.dataset.match import match
 from components.dataset.neighbours import neighbours
 from components.dataset.places import EXCLUDED, deal
-from components.dataset.split import split
-from components.params import Split, load
+from components.params import Match, Params, load
 from components.radiograph import raster
 from components.radiograph.likeness import SIDE, likeness, thumbnail
 from components.radiograph.quality import _phash
@@ -104,20 +105,21 @@ def main() -> None:
     arguments.add_argument("--sizes", type=int, nargs="*", default=[1_000, 10_000, 100_000])
     arguments.add_argument("--sheet", type=Path, help="draw the pairs of likeness .95 or more")
     chosen = arguments.parse_args()
-    params = load(REPOSITORY / "params.yaml").split
+    whole = load(REPOSITORY / "params.yaml")
+    params = whole.match
     numbers, pictures = archive(chosen.folder)
     codes = np.array([code(picture) for picture in pictures], np.uint64)
     thumbnails = np.stack([thumbnail(picture) for picture in pictures])
     begin = time.perf_counter()
-    pairs = neighbours(codes, params.near_duplicate_bits)
+    pairs = neighbours(codes, params.bits)
     searched = time.perf_counter()
     alike = likeness(thumbnails, pairs)
     each = (time.perf_counter() - searched) / max(1, len(pairs))
     print(
-        f"{len(pictures)} images, {len(pairs)} pairs within {params.near_duplicate_bits} bits: search "
+        f"{len(pictures)} images, {len(pairs)} pairs within {params.bits} bits: search "
         f"{searched - begin:.2f} s, registration {1e6 * each:.0f} microseconds a pair"
     )
-    real(numbers, codes, pairs, alike, params)
+    real(numbers, codes, pairs, alike, whole)
     planted(pictures, codes, thumbnails, chosen.plant, params, (pairs, alike, truth(numbers, pairs)))
     if chosen.sheet:
         draw(chosen.sheet, numbers, pictures, pairs, alike)
@@ -144,7 +146,7 @@ def truth(numbers: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     return np.array([tuple(sorted(pair)) in ONE_PICTURE for pair in numbers[pairs].tolist()])
 
 
-def real(numbers: np.ndarray, codes: np.ndarray, pairs: np.ndarray, alike: np.ndarray, params: Split) -> None:
+def real(numbers: np.ndarray, codes: np.ndarray, pairs: np.ndarray, alike: np.ndarray, params: Params) -> None:
     """The archive's own pairs: how many of those confirmed are one picture, and how many images the split excludes."""
     same, patients = truth(numbers, pairs), [str(number // 10) for number in numbers]
     bits = np.bitwise_count(codes[pairs[:, 0]] ^ codes[pairs[:, 1]])
@@ -153,9 +155,9 @@ def real(numbers: np.ndarray, codes: np.ndarray, pairs: np.ndarray, alike: np.nd
     )
     for name, kept in (
         (f"before: {BEFORE} bits", bits <= BEFORE),
-        (f"now: likeness {params.near_duplicate_likeness:g}", alike >= params.near_duplicate_likeness),
+        (f"now: likeness {params.match.likeness:g}", alike >= params.match.likeness),
     ):
-        out = deal(patients, pairs[kept], params)[0].count(EXCLUDED)
+        out = deal(patients, pairs[kept], params.split)[0].count(EXCLUDED)
         print(f"{name:<24}{kept.sum():>10}{same[kept].sum():>13}{f'{len(ONE_PICTURE)}':>16}{out:>17}")
     others = ", ".join(f"{value:.3f}" for value in np.sort(alike[~same])[::-1][:5])
     print(f"least alike of one picture {alike[same].min():.3f}; most alike of two {others}")
@@ -166,7 +168,7 @@ def planted(
     codes: np.ndarray,
     thumbnails: np.ndarray,
     count: int,
-    params: Split,
+    params: Match,
     own: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
     """Recall on copies, by kind; the threshold from even images and pairs, the figures from odd ones."""
@@ -178,40 +180,41 @@ def planted(
         bits = np.bitwise_count(codes[chosen] ^ np.array([code(copy) for copy in made], np.uint64))
         both = np.concatenate([thumbnails[chosen], np.stack([thumbnail(copy) for copy in made])])
         ends = np.stack([np.arange(len(chosen)), np.arange(len(chosen)) + len(chosen)], axis=1)
-        found[name] = bits, np.where(bits <= params.near_duplicate_bits, likeness(both, ends), 0)
+        found[name] = bits, np.where(bits <= params.bits, likeness(both, ends), 0)
     half = np.arange(len(chosen)) % 2 == 1
     pairs, alike, same = own
     tried = np.arange(len(pairs)) % 2 == 0
     clean = [t for t in GRID if not np.any(alike[tried & ~same] >= t)]
     print(f"\nsmallest threshold without a wrong pair on the calibration half: {min(clean):.3f}")
-    limit = params.near_duplicate_likeness
+    limit = params.likeness
     wrong = int((alike[~tried & ~same] >= limit).sum())
     print(f"on the other half, at {limit:g}: {wrong} wrong pair(s) of {int((alike[~tried] >= limit).sum())} confirmed")
     print(f"\n{'copies on the other half':<24}{'before':>8}{'proposed':>10}{'confirmed':>11}   (n = {half.sum()} each)")
     for name, (bits, value) in found.items():
-        shares = [bits[half] <= BEFORE, bits[half] <= params.near_duplicate_bits, value[half] >= limit]
+        shares = [bits[half] <= BEFORE, bits[half] <= params.bits, value[half] >= limit]
         print(f"{name:<24}" + "".join(f"{share.mean():>{w}.3f}" for share, w in zip(shares, (8, 10, 11), strict=True)))
     rows = [found[name] for name in COPIES]
     before = np.mean([bits[half] <= BEFORE for bits, _ in rows])
     print(f"{'all copies':<24}{before:>8.3f}{'':>10}{np.mean([value[half] >= limit for _, value in rows]):>11.3f}")
 
 
-def cost(real_codes: np.ndarray, sizes: list[int], params: Split, each: float) -> None:
-    """Seconds of the search and of the whole step: hashes at random, and hashes that crowd as the archive's do.
+def cost(real_codes: np.ndarray, sizes: list[int], params: Match, each: float) -> None:
+    """Seconds of the search, the step, and the step for 100 images more: hashes at random, and as the archive's crowd.
 
     Args:
         each: seconds of a registration, for the crowded hashes; they have no pictures.
     """
-    print(f"\n{'':>8}{'random hashes':>20}{'crowded hashes':>40}   (seconds)")
-    print(f"{'images':>8}{'search':>10}{'step':>10}{'search':>12}{'pairs':>12}{'registration':>16}")
+    print(f"\n{'':>8}{'random hashes':>30}{'crowded hashes':>40}   (seconds)")
+    print(f"{'images':>8}{'search':>10}{'step':>10}{'100 more':>10}{'search':>12}{'pairs':>12}{'registration':>16}")
     for size in sizes:
         random = np.random.default_rng(size)
         scattered = random.integers(0, 2**64, size, dtype=np.uint64)
         dense = similar(real_codes, size, random)
-        first, _ = timed(lambda codes=scattered: neighbours(codes, params.near_duplicate_bits))
-        second, pairs = timed(lambda codes=dense: neighbours(codes, params.near_duplicate_bits))
-        whole = step(scattered, params)
-        print(f"{size:>8}{first:>10.2f}{whole:>10.2f}{second:>12.2f}{len(pairs):>12}{len(pairs) * each:>16.0f}")
+        first, _ = timed(lambda codes=scattered: neighbours(codes, params.bits))
+        second, pairs = timed(lambda codes=dense: neighbours(codes, params.bits))
+        whole, more = step(scattered, params)
+        crowded = f"{second:>12.2f}{len(pairs):>12}{len(pairs) * each:>16.0f}"
+        print(f"{size:>8}{first:>10.2f}{whole:>10.2f}{more:>10.2f}{crowded}")
 
 
 def similar(codes: np.ndarray, size: int, random: np.random.Generator) -> np.ndarray:
@@ -220,31 +223,29 @@ def similar(codes: np.ndarray, size: int, random: np.random.Generator) -> np.nda
     return np.asarray(codes[random.integers(0, len(codes), size)] ^ flips[0] ^ flips[1])
 
 
-def step(codes: np.ndarray, params: Split) -> float:
-    """Seconds of `split` on a table and on shards of features of 1,000 rows."""
+def step(codes: np.ndarray, params: Match) -> tuple[float, float]:
+    """Seconds of `match` on shards of features of 1,000 rows, and for 100 of these images more."""
     random = np.random.default_rng(0)
-    ids = [f"{n:020x}" for n in range(len(codes))]
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "features").mkdir()
-        (folder / "merges.csv").write_text("after_images,patient_id,same_as\n", encoding="utf-8")
-        patients = [f"{n // 2:020x}" for n in range(len(codes))]
-        table = pd.DataFrame({"image_id": ids, "patient_id": patients, "ai_visible": False})
-        table.to_parquet(folder / "cases.parquet")
+        features, matches = Path(name, "features"), Path(name, "matches")
+        features.mkdir()
+
+        def put(start: int, hashes: list[int]) -> None:
+            columns = {
+                "image_id": [f"{start + n:020x}" for n in range(len(hashes))],
+                "phash": [f"{value:016x}" for value in hashes],
+                "thumbnail": [random.bytes(SIDE * SIDE) for _ in hashes],
+            }
+            write_keyed(features / f"{start:08d}.parquet", pa.table(columns), str(start))
+
+        def run() -> float:
+            return timed(lambda: match(features=features, matches=matches, params=params))[0]
+
         for start in range(0, len(codes), 1000):
-            rows = slice(start, start + 1000)
-            noise = [random.bytes(SIDE * SIDE) for _ in ids[rows]]
-            shard = {"image_id": ids[rows], "phash": [f"{c:016x}" for c in codes[rows].tolist()], "thumbnail": noise}
-            pd.DataFrame(shard).to_parquet(folder / "features" / f"{start:08d}.parquet")
-        return timed(
-            lambda: split(
-                cases=folder / "cases.parquet",
-                features=folder / "features",
-                merges=folder / "merges.csv",
-                splits=folder / "splits.parquet",
-                params=params,
-            )
-        )[0]
+            put(start, codes[start : start + 1000].tolist())
+        whole = run()
+        put(len(codes), codes[:100].tolist())
+        return whole, run()
 
 
 def timed(call: Callable[[], object]) -> tuple[float, object]:

@@ -136,7 +136,7 @@ def timed(side: Callable[[list[Planted], int], dict[str, set[str]]], files: list
 
 
 def suite(files: list[Planted], processes: int) -> dict[str, set[str]]:
-    """Ours: read, measured and judged as `inspect`, `validate` and `split` do it."""
+    """Ours: read, measured and judged as `inspect`, `match` and `validate` do it."""
     chosen = params.load()
     context = get_context("forkserver")
     context.set_forkserver_preload(["tests.benchmarks.quality"])
@@ -150,8 +150,8 @@ def suite(files: list[Planted], processes: int) -> dict[str, set[str]]:
         for name in verdict.failing:
             issues[name].add(verdict.check.name)
     codes = np.array([int(code, 16) for code in facts["phash"]], np.uint64)
-    pairs = neighbours(codes, chosen.split.near_duplicate_bits)
-    alike = likeness(np.stack(facts["thumbnail"]), pairs) >= chosen.split.near_duplicate_likeness
+    pairs = neighbours(codes, chosen.match.bits)
+    alike = likeness(np.stack(facts["thumbnail"]), pairs) >= chosen.match.likeness
     for place in np.unique(pairs[alike]):
         issues[facts["name"][place]].add("near_duplicates")
     same = facts["sha256"].duplicated(keep=False)

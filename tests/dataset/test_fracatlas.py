@@ -12,8 +12,9 @@ import pytest
 from components.dataset.curate import curate
 from components.dataset.fracatlas import pseudonym
 from components.dataset.inspect import inspect
+from components.dataset.match import match
 from components.dataset.split import split
-from components.params import Curate, Shares, Split
+from components.params import Curate, Match, Shares, Split
 
 # Truncated; table against folder; turned by EXIF, with boxes annotated on the turned image.
 TRUNCATED = [f"IMG000{n}.jpg" for n in ("4028", "4036", "4073")]
@@ -76,12 +77,13 @@ def test_a_real_turned_image_stands_upright_with_its_box(some, home):
 @pytest.mark.real_data
 def test_real_images_find_their_roles(some, home):
     home.take_in(some)
-    paths = {name: home.folder / name for name in ("features", "cases", "merges", "splits")}
+    paths = {name: home.folder / name for name in ("cases", "matches", "merges", "splits")}
     paths["merges"].write_text("after_images,patient_id,same_as\n")
-    inspect(studies=home.studies, features=paths["features"])
+    inspect(studies=home.studies, features=home.folder / "features")
+    match(features=home.folder / "features", matches=paths["matches"], params=Match(bits=12, likeness=0.97))
     curate(studies=home.studies, labels=home.labels, cases=paths["cases"], params=Curate(min_readers=2))
     shares = Shares(train=55, tune=12, calibrate=13, test=20)
-    split(**paths, params=Split(salt="osteoflow", shares=shares, near_duplicate_bits=12, near_duplicate_likeness=0.97))
+    split(**paths, params=Split(salt="osteoflow", shares=shares))
     table = pd.read_parquet(paths["splits"])
 
     assert set(table["role"]) <= {"train", "tune", "calibrate", "test", "excluded"}

@@ -13,7 +13,7 @@ from components.dataset.places import EXCLUDED, Merge, bucket, deal
 from components.params import Shares, Split
 
 SHARES = Shares(train=55, tune=12, calibrate=13, test=20)
-PARAMS = Split(salt="osteoflow", shares=SHARES, near_duplicate_bits=12, near_duplicate_likeness=0.97)
+PARAMS = Split(salt="osteoflow", shares=SHARES)
 NONE = np.empty((0, 2), np.int64)
 
 # What happens to an archive: an image of a patient arrives, and may repeat any earlier ones; or two pseudonyms turn out

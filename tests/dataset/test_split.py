@@ -7,16 +7,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
+from components.dataset.keys import write_keyed
+from components.dataset.match import match
+from components.dataset.matches import read_matches
 from components.dataset.places import EXCLUDED, bucket
-from components.dataset.split import check, near_duplicates, split
+from components.dataset.split import check, split
 from components.errors import DataError, MissingPatient, PatientLeak
-from components.params import Shares, Split
+from components.params import Match, Shares, Split
 from components.radiograph.likeness import SIDE
 
 SHARES = Shares(train=55, tune=12, calibrate=13, test=20)
-PARAMS = Split(salt="osteoflow", shares=SHARES, near_duplicate_bits=12, near_duplicate_likeness=0.97)
+PARAMS = Split(salt="osteoflow", shares=SHARES)
 NONE = np.empty((0, 2), np.int64)
 
 
@@ -32,22 +36,23 @@ def picture(number: int) -> np.ndarray:
 
 
 def files(folder: Path, cases: pd.DataFrame, codes: list[int], pictures: list[int]) -> dict[str, Path]:
-    """Two shards of features; `codes` are perceptual hashes."""
+    """Two shards, matched; `codes` are perceptual hashes."""
     (folder / "features").mkdir()
     cases.to_parquet(folder / "cases.parquet")
-    features = pd.DataFrame(
+    features = pa.table(
         {
             "image_id": cases["image_id"],
             "phash": [f"{code:016x}" for code in codes],
             "thumbnail": [picture(number).tobytes() for number in pictures],
         }
     )
-    features[:2].to_parquet(folder / "features" / "a.parquet")
-    features[2:].to_parquet(folder / "features" / "b.parquet")
+    write_keyed(folder / "features" / "a.parquet", features[:2], "a")
+    write_keyed(folder / "features" / "b.parquet", features[2:], "b")
+    match(features=folder / "features", matches=folder / "matches", params=Match(bits=12, likeness=0.97))
     (folder / "merges.csv").write_text("after_images,patient_id,same_as\n")
     return {
         "cases": folder / "cases.parquet",
-        "features": folder / "features",
+        "matches": folder / "matches",
         "merges": folder / "merges.csv",
         "splits": folder / "splits.parquet",
     }
@@ -62,7 +67,7 @@ def test_only_a_picture_that_is_the_same_is_a_near_duplicate(tmp_path):
     """The hash proposes the first three; two of them are one picture. The fourth is the same, but no hash says so."""
     table = cases(["a", "b", "c", "d"])
     paths = files(tmp_path, table, [0, 0b111, 0b11, 2**40 - 1], [1, 2, 1, 1])
-    pairs, alike = near_duplicates(table["image_id"], paths["features"], PARAMS)
+    pairs, alike = read_matches(paths["matches"], table["image_id"])
 
     assert pairs.tolist() == [[0, 2]]
     assert alike[0] == pytest.approx(1.0, abs=1e-3)
@@ -123,11 +128,21 @@ def test_an_image_without_a_patient_stops_the_split(tmp_path):
         split(**paths, params=PARAMS)
 
 
-def test_images_without_features_name_the_step(tmp_path):
-    paths = files(tmp_path, cases(["a"]), [0], [1])
-    (tmp_path / "features" / "a.parquet").unlink()
+@pytest.mark.parametrize("others", [["image-0", "image-9"], ["image-0"]], ids=["another", "fewer"])
+def test_other_images_than_were_compared_name_the_step(tmp_path, others):
+    """The second of two images of one picture has another name, or was compared and is not here."""
+    paths = files(tmp_path, cases(["a", "b"]), [0, 1], [1, 1])
+    cases(["a", "b"])[: len(others)].assign(image_id=others).to_parquet(paths["cases"])
 
-    with pytest.raises(DataError, match="1 of 1 images lack features; run `inspect`"):
+    with pytest.raises(DataError, match=f"not the {len(others)} images at hand were compared, but 2; run `match`"):
+        split(**paths, params=PARAMS)
+
+
+def test_damaged_matches_name_the_step(tmp_path):
+    paths = files(tmp_path, cases(["a"]), [0], [1])
+    (tmp_path / "matches" / "a.parquet").write_bytes(b"PAR1 damaged PAR1")
+
+    with pytest.raises(DataError, match="run `match`"):
         split(**paths, params=PARAMS)
 
 

@@ -8,10 +8,10 @@ import pytest
 
 from components.radiograph.deidentify import Pseudonyms
 from components.radiograph.dicom import read
-from components.radiograph.likeness import SIDE, likeness, thumbnail
+from components.radiograph.likeness import SIDE, _coarse, _to_first_order, likeness, thumbnail
 from components.radiograph.phantom import DETECTOR_A, draw
 
-SAME = 0.97  # params.yaml, split.near_duplicate_likeness
+SAME = 0.97  # params.yaml, match.likeness
 
 
 def phantom(number: int) -> np.ndarray:
@@ -73,6 +73,26 @@ def test_order_does_not_matter_to_whom_a_pair_belongs(picture):
     found = likeness(thumbnails, np.array([[0, 1], [2, 0], [3, 1], [1, 2]]))
 
     assert list(found >= SAME) == [False, True, False, False]
+
+
+def test_a_likeness_does_not_depend_on_the_company(picture):
+    """Alone or among many, to the last bit: what was compared tonight need not be compared again."""
+    copies = [picture, marked(picture), turned(picture, 1), turned(picture, 2), CHANGES["jpeg"](picture)]
+    thumbnails = np.stack([thumbnail(p) for p in copies])
+    pairs = np.argwhere(np.triu(np.ones((5, 5)), 1))
+    together = likeness(thumbnails, pairs)
+
+    assert together.min() > 0.9
+    assert [likeness(thumbnails, pair[None])[0] for pair in pairs] == together.tolist()
+
+
+def test_to_first_order_does_not_depend_on_the_company():
+    """The gate's number, of 40 pictures of noise: one product of all of them would differ in the last bit."""
+    coarse = _coarse(np.random.default_rng(0).integers(0, 256, (40, SIDE, SIDE), dtype=np.uint8))
+    pairs = np.argwhere(np.triu(np.ones((40, 40)), 1))
+    together = _to_first_order(coarse, pairs)
+
+    assert [_to_first_order(coarse, pair[None])[0] for pair in pairs] == together.tolist()
 
 
 def test_a_flat_picture_is_like_nothing(picture):
