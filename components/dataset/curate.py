@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from components.dataset.store import atomic_path, catalog, label_events
@@ -18,6 +19,7 @@ from components.params import Curate
 from components.radiograph.labels import to_value
 
 Event = dict[Any, Any]  # a row of the label log, see LABEL_SCHEMA
+OWN = "own"  # boxes of a kind of event: the ones that each event of it drew
 
 
 @dataclass(frozen=True)
@@ -43,18 +45,42 @@ def curate(*, studies: Path, labels: Path, cases: Path, params: Curate) -> None:
     table = catalog(studies)
     if table.empty:
         raise DataError(f"{studies}: no images; run `osteoflow intake SOURCE` or `dvc pull`")
-    events = label_events(labels)
-    said: dict[str, list[Event]] = defaultdict(list)
-    # The same time twice: the id decides, so that the order of shards does not.
-    for event in events.drop_duplicates("event_id").sort_values(["time", "event_id"]).to_dict("records"):
-        said[event["image_id"]].append(event)
-    settled = {image_id: settle(about, params) for image_id, about in said.items()}
-    truths = [settled.get(image_id, Truth()) for image_id in table["image_id"]]
-    table["label"] = pd.Series([truth.label for truth in truths], dtype="float64")
-    for column in ("boxes", "label_provenance", "ai_visible", "readers"):
-        table[column] = [getattr(truth, column) for truth in truths]
+    events = label_events(labels).drop_duplicates("event_id")
+    several = events["image_id"].duplicated(keep=False)
+    kinds, kind_of, boxes_of = _spoken_once(events[~several], params)
+    disputed = _spoken_often(events[several], params)
+    truths = [Truth(), *kinds, *disputed.values()]
+    number_of = pd.concat([kind_of + 1, pd.Series(range(len(kinds) + 1, len(truths)), disputed.keys(), dtype="int64")])
+    number = number_of.reindex(table["image_id"], fill_value=0).to_numpy()
+    own = boxes_of.reindex(table["image_id"]).to_numpy(dtype=object)
+    for column in ("label", "boxes", "label_provenance", "ai_visible", "readers"):
+        values = np.array([getattr(truth, column) for truth in truths], dtype=object)[number]
+        if column == "boxes":
+            values = np.where(values == OWN, own, values)
+        table[column] = pd.Series(values.tolist(), dtype="float64") if column == "label" else values.tolist()
     with atomic_path(cases) as draft:
         table.to_parquet(draft, index=False)
+
+
+def _spoken_once(events: pd.DataFrame, params: Curate) -> tuple[list[Truth], pd.Series, pd.Series]:
+    """Truths of images with one event each: that of each kind of event, with OWN for its boxes; kind and boxes by id.
+
+    What one statement amounts to depends on few values, boxes aside; so much is settled once and not for every image.
+    """
+    stated = ["provenance", "label", "reader", "ai_visible"]
+    kinds = [settle([kind | {"boxes": OWN}], params) for kind in events[stated].drop_duplicates().to_dict("records")]
+    kind_of = events.groupby(stated, sort=False, dropna=False).ngroup()  # in order of appearance, too
+    ids = events["image_id"]
+    return kinds, pd.Series(kind_of.to_numpy(), ids), pd.Series(events["boxes"].to_numpy(), ids)
+
+
+def _spoken_often(events: pd.DataFrame, params: Curate) -> dict[str, Truth]:
+    """Truths of images with several events each, by image_id."""
+    said: dict[str, list[Event]] = defaultdict(list)
+    # The same time twice: the id decides, so that the order of shards does not.
+    for event in events.sort_values(["time", "event_id"]).to_dict("records"):
+        said[event["image_id"]].append(event)
+    return {image_id: settle(about, params) for image_id, about in said.items()}
 
 
 def settle(events: list[Event], params: Curate) -> Truth:

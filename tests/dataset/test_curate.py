@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 
+import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from components.dataset.curate import curate
-from components.dataset.store import write_labels
-from components.errors import DataError
+from components.dataset.curate import curate, settle
+from components.dataset.store import label_events, write_images, write_labels
+from components.errors import DataError, UnknownLabel
 from components.params import Curate
+from components.radiograph.image import ImageMeta, Radiograph
 from components.radiograph.labels import Box, LabelEvent
 
 
@@ -32,6 +37,14 @@ def settled(home, *said: tuple[str, str, str], ai_visible: bool = False, boxes=(
     path = home.folder / "cases.parquet"
     curate(studies=home.studies, labels=home.labels, cases=path, params=Curate(min_readers=2))
     return pd.read_parquet(path).iloc[0].to_dict()
+
+
+def image(name: str) -> Radiograph:
+    meta = ImageMeta(
+        image_id=name, patient_id=name, study_id=name, source="test", grouping="patient", site="a", device="d",
+        view="frontal", body_region="hand", photometric="MONOCHROME2", bits_stored=8, rows=2, columns=2,
+    )  # fmt: skip
+    return Radiograph(meta=meta, pixels=np.zeros((2, 2), np.uint8))
 
 
 ARCHIVE = ("archive", "archive", "no_fracture")
@@ -81,6 +94,54 @@ def test_truth_about_images_that_are_not_here_waits(archive):
     write_labels(archive.labels, [event], batch="early")
 
     assert math.isnan(settled(archive)["label"])
+
+
+BOXES = ((), (Box(x=1, y=2, width=3, height=4),), (Box(x=5, y=6, width=7, height=8),))
+SAID = st.lists(
+    st.builds(
+        LabelEvent.new,
+        image_id=st.integers(0, 11).map("image-{}".format),
+        time=st.integers(1, 3).map("2026-01-0{}T00:00:00+00:00".format),
+        label=st.sampled_from(["fracture", "no_fracture", "unknown"]),
+        reader=st.sampled_from(["archive", "r1", "r2", "r1+r2"]),
+        provenance=st.sampled_from(["archive", "report", "clinician", "adjudicated"]),
+        boxes=st.sampled_from(BOXES),
+        ai_visible=st.booleans(),
+    ),
+    max_size=20,
+)
+
+
+@given(SAID, st.integers(1, 2))
+@settings(deadline=None, max_examples=40)
+def test_every_image_is_settled_by_its_own_events(tmp_path_factory, said, readers):
+    """Eight images, some of them never spoken about, and words about four that are not here."""
+    folder = tmp_path_factory.mktemp("settled")
+    write_images(folder / "studies", [image(f"image-{n}") for n in range(8)], batch="000001-a", shard_bytes=1000)
+    write_labels(folder / "labels", said, batch="000001-a")
+    params = Curate(min_readers=readers)
+    curate(studies=folder / "studies", labels=folder / "labels", cases=folder / "cases", params=params)
+    found = pd.read_parquet(folder / "cases").astype({"label": object})
+    log = label_events(folder / "labels").sort_values(["time", "event_id"])
+
+    for row in found.to_dict("records"):
+        truth = settle(log[log["image_id"] == row["image_id"]].to_dict("records"), params)
+        assert {name: None if row[name] != row[name] else row[name] for name in asdict(truth)} == asdict(truth)
+    assert [str(found[name].dtype) for name in ("ai_visible", "readers")] == ["bool", "int64"]
+
+
+@pytest.mark.parametrize("where", ["image-0", "elsewhere"])
+def test_a_word_outside_the_vocabulary_stops_it(tmp_path, where):
+    """One event alone, also about an image that is not here."""
+    write_images(tmp_path / "studies", [image("image-0")], batch="000001-a", shard_bytes=1000)
+    event = LabelEvent.new(image_id=where, time="2026-01-01T00:00:00+00:00", label="fracture", reader="archive",
+                           provenance="archive")  # fmt: skip
+    write_labels(tmp_path / "labels", [event.model_copy(update={"label": "broken"})], batch="000001-a")
+
+    with pytest.raises(UnknownLabel, match="'broken' is not one of"):
+        curate(
+            studies=tmp_path / "studies", labels=tmp_path / "labels", cases=tmp_path / "c", params=Curate(min_readers=2)
+        )
 
 
 def test_rows_are_in_order_of_arrival(archive, make, tmp_path):
