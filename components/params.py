@@ -134,6 +134,10 @@ class Train(Section):
     learning_rate: float = Field(gt=0)
     dropout: Share
     augment: Augment
+    folds: Annotated[int, Field(ge=2, le=20)] | Literal[0] = Field(
+        description="networks in the ensemble, each fitted without one fold of the patients; 0: one network, all"
+    )
+    mirror: bool = Field(description="score the image and its mirror image, and take the mean; recorded in the bundle")
     seed: int = Field(ge=0)
 
 

@@ -267,14 +267,18 @@ class Workspace:
         A line of a stage's output is a log record of `osteoflow.workspace`. A stage's own error comes back as the
         class the stage raised.
         """
-        # Incremental stages continue from what earlier builds made; what a killed one left half-made is replaced.
-        self._dvc("pull", "--quiet", "--force", "--allow-missing")
-        self._dvc("repro", "--pull")
+        self.make()
         self._dvc("push", "--quiet")
         if self._git("status", "--porcelain", "--", "dvc.lock").strip():
             self._git("add", "--", "dvc.lock")
             self._commit("Lock the build: what these data and parameters made", ["dvc.lock"])
         return self.head()
+
+    def make(self, *stages: str) -> None:
+        """Run the stages whose inputs changed, all or those that lead to `stages`; nothing is pushed or committed."""
+        # Incremental stages continue from what earlier builds made; what a killed one left half-made is replaced.
+        self._dvc("pull", "--quiet", "--force", "--allow-missing")
+        self._dvc("repro", "--pull", *stages)
 
     def adopt(self, build: Workspace) -> str:
         """Bring the build's commit home: always as branch `build/<commit>`, and as the tip if that fast-forwards."""

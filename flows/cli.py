@@ -112,6 +112,22 @@ def retrain(
 
 
 @app.command()
+def train(
+    folds: Annotated[int, typer.Option(help="How many networks, each fitted without one fold.", min=2, max=20)] = 5,
+    rev: Annotated[str, typer.Option(help="The git revision to train: data pointers, parameters and code.")] = "HEAD",
+    as_json: Json = False,
+) -> None:
+    """Cross-validate a revision by patients, on role `train` alone. Registers nothing; `retrain` releases."""
+    settings = settings_of()
+    from flows.progress import shown
+    from flows.train import cross_validate
+
+    with shown("train", quiet=as_json):
+        validated = cross_validate(settings, folds=folds, rev=rev)
+    say(validated.text(), validated.model_dump(), as_json)
+
+
+@app.command()
 def models(as_json: Json = False) -> None:
     """List the model versions: verdict, alias, figures, and the commit each was made from."""
     settings = settings_of()

@@ -11,7 +11,7 @@ from components.dataset.store import atomic_path
 from components.errors import DataError
 from components.model import examples, network
 from components.model.statistics import high_sensitivity_threshold, high_specificity_threshold
-from components.model.train import MODEL
+from components.model.training import MODEL
 from components.params import Calibrate
 from components.serving.bundle import Calibration, Threshold, Thresholds
 

@@ -11,7 +11,7 @@ import pandas as pd
 from components.model.calibrate import Calibrated
 from components.model.evaluation import WEAK, WEAK_NOTE
 from components.model.examples import Examples
-from components.model.train import Training
+from components.model.training import Training
 
 _TEMPLATE = """\
 # Model card
@@ -57,7 +57,7 @@ choosing images, of these sites and regions:
 {weak_note}
 | | |
 |---|---|
-| Epochs run, epoch kept | {epochs}, {best_epoch} |
+| Networks | {networks} |
 | AUROC on `tune` (chose the epoch, so optimistic{weak}) | {tune_auroc:.3f} |
 | Calibration on `calibrate` | slope {slope:.3f}, intercept {intercept:.3f}, {n} images |
 | High-sensitivity threshold, chosen on `tune` | {low:.4f} |
@@ -90,7 +90,8 @@ def render(training: Training, curve: Calibrated, held: Examples, seen: pd.DataF
     origin = training.pretrained
     weak = "grouping" in held.table and bool((held.table["grouping"] == "weak").any())
     return _TEMPLATE.format(
-        **training.model_dump(include={"backbone", "size", "epochs", "best_epoch", "tune_auroc", "seed"}),
+        **training.model_dump(include={"backbone", "size", "tune_auroc", "seed"}),
+        networks=_networks(training),
         fractures=training.fractures,
         no_fractures=training.no_fractures,
         variant=variant,
@@ -115,6 +116,17 @@ def render(training: Training, curve: Calibrated, held: Examples, seen: pd.DataF
         high=curve.thresholds.high_specificity.threshold,
         gap=gap,
         versions=", ".join(f"{name} {number}" for name, number in sorted(training.versions.items())),
+    )
+
+
+def _networks(training: Training) -> str:
+    """What was fitted, and which epochs were kept."""
+    kept = ", ".join(f"{member.best_epoch} of {member.epochs}" for member in training.members)
+    mirror = "; the mean over the image and its mirror image" if training.mirror else ""
+    if training.members and training.members[0].fold is None:
+        return f"one; epoch kept {kept}{mirror}"
+    return (
+        f"{len(training.members)}, each without one fold of the patients, released as one; epochs kept {kept}{mirror}"
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from components.model.report import render
 from components.model.slices import slices
 from components.model.statistics import rate
 from components.params import Evaluate
-from components.radiograph.labels import Box
+from components.radiograph.labels import Box, boxes_of
 from components.serving.bundle import Bundle, Prediction
 
 SHOWN = (
@@ -102,10 +101,3 @@ def evaluate(*, accepted: Path, studies: Path, bundle: Path, evaluation: Path, p
         table.to_parquet(draft / PREDICTIONS, index=False)
         page = render(found, labels, probabilities, patients, watch.gallery, model.manifest)
         (draft / REPORT).write_text(page, encoding="utf-8")
-
-
-def boxes_of(text: object) -> tuple[Box, ...]:
-    """The boxes of a row of cases.parquet: a JSON list, or nothing."""
-    if not isinstance(text, str) or not text:
-        return ()
-    return tuple(Box.model_validate(box) for box in json.loads(text))

@@ -23,7 +23,10 @@ class Examples:
     transform: Transform
 
     def role(self, role: str) -> Examples:
-        chosen = (self.table["role"] == role).to_numpy()
+        return self.where((self.table["role"] == role).to_numpy())
+
+    def where(self, chosen: np.ndarray) -> Examples:
+        """The examples at which the (n,) bool `chosen` is true."""
         return Examples(self.table[chosen].reset_index(drop=True), self.pixels[chosen], self.transform)
 
     @property

@@ -13,7 +13,7 @@ from components.model import card, examples, network
 from components.model.calibrate import Calibrated
 from components.model.conversion import CHECKED, convert, parity
 from components.model.examples import Examples
-from components.model.train import IMAGES, MODEL, Training
+from components.model.training import IMAGES, MODEL, Training
 from components.params import Export
 from components.radiograph.labels import FRACTURE, NO_FRACTURE
 from components.radiograph.quality import FEATURES
@@ -89,6 +89,8 @@ def manifest(
             variant=variant,
             weights_sha256=training.weights_sha256,
             pretrained=training.pretrained,
+            networks=max(1, len(training.members)),
+            mirror=training.mirror,
             seed=training.seed,
         ),
         transform=data.transform,

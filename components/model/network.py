@@ -144,6 +144,20 @@ def logits(model: Any, pixels: np.ndarray, *, batch_size: int = 32) -> np.ndarra
     return found
 
 
+def evidence(model: Any, pixels: np.ndarray, *, batch_size: int = 32) -> np.ndarray:
+    """(n, size, size) uint8 -> (n, h, w) float32 class-activation maps, as the graph has them."""
+    inner = runtime.keras().Model(model.input, model.get_layer(EMBEDDING).input)
+    kernel = np.asarray(model.get_layer(LOGIT).get_weights()[0])[:, 0]
+    found = np.zeros((len(pixels), *inner.output.shape[1:3]), np.float32)
+    batch = np.zeros((batch_size, *pixels.shape[1:], 1), np.float32)
+    for start in range(0, len(pixels), batch_size):
+        rows = pixels[start : start + batch_size]
+        batch[: len(rows), :, :, 0] = rows
+        maps = np.asarray(inner.predict_on_batch(batch))[: len(rows)]
+        found[start : start + len(rows)] = np.maximum(maps @ kernel, 0)
+    return found
+
+
 def save(model: Any, path: Path) -> None:
     """Write `path` (.keras); equal models give equal bytes: Keras's time stamps and memory addresses are taken out."""
     model.save(path)

@@ -219,9 +219,10 @@ def _curves(folder: Path) -> Iterator[tuple[str, float, int]]:
     if isinstance(epochs, dict):
         epochs = [dict(zip(epochs, row, strict=True)) for row in zip(*epochs.values(), strict=True)]
     for step, epoch in enumerate(epochs, start=1):
+        step, fold = int(epoch.get("epoch", step)), epoch.get("fold")
         for key, value in _metrics(epoch):
-            if key != "epoch":
-                yield f"epoch.{key}", value, step
+            if key not in ("epoch", "fold"):
+                yield f"fold_{fold}.{key}" if fold else f"epoch.{key}", value, step
 
 
 def _json(path: Path) -> Any:

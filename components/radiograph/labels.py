@@ -103,3 +103,10 @@ class LabelEvent(BaseModel):
             provenance=provenance,
             ai_visible=ai_visible,
         )
+
+
+def boxes_of(text: object) -> tuple[Box, ...]:
+    """The boxes of a row of cases.parquet: a JSON list, or nothing."""
+    if not isinstance(text, str) or not text:
+        return ()
+    return tuple(Box.model_validate(box) for box in json.loads(text))

@@ -46,14 +46,16 @@ class Trained(Prepared):
         return self.folder / "calibration.json"
 
 
-def squares(labels: np.ndarray, seed: int) -> np.ndarray:
-    """(n, SIZE, SIZE) uint8 noise; a fracture is a bright 9 x 9 spot anywhere."""
+def squares(labels: np.ndarray, seed: int) -> tuple[np.ndarray, list[str]]:
+    """(n, SIZE, SIZE) uint8 noise; a fracture is a bright 9 x 9 spot anywhere; and its box, as cases.parquet has it."""
     random = np.random.default_rng(seed)
     pixels = random.normal(90, 15, (len(labels), SIZE, SIZE))
-    for row in np.flatnonzero(labels == 1):
-        y, x = random.integers(4, SIZE - 13, 2)
+    boxes = ["[]"] * len(labels)
+    for row in np.flatnonzero(labels == 1).tolist():
+        y, x = (int(n) for n in random.integers(4, SIZE - 13, 2))
         pixels[row, y : y + 9, x : x + 9] += 120
-    return np.clip(pixels, 0, 255).astype(np.uint8)
+        boxes[row] = json.dumps([{"x": x, "y": y, "width": 9, "height": 9}])
+    return np.clip(pixels, 0, 255).astype(np.uint8), boxes
 
 
 def write(folder: Path, roles: dict[str, int], *, labels: np.ndarray | None = None, seed: int = 0) -> Prepared:
@@ -67,6 +69,10 @@ def write(folder: Path, roles: dict[str, int], *, labels: np.ndarray | None = No
         {
             "image_id": image_id,
             "patient_id": [f"patient{n // 2:04d}" for n in range(len(role))],
+            "group_id": [f"patient{n // 2:04d}" for n in range(len(role))],
+            "grouping": "patient",
+            "rows": SIZE,
+            "columns": SIZE,
             "role": role,
             "label": label,
             "accepted": True,
@@ -76,8 +82,8 @@ def write(folder: Path, roles: dict[str, int], *, labels: np.ndarray | None = No
             "body_region": "hand",
         }
     )
+    pixels, table["boxes"] = squares(label, seed)
     table.to_parquet(folder / "accepted.parquet")
-    pixels = squares(label, seed)
     for shard in range(2):
         rows = slice(shard, None, 2)
         transform = np.array(json.dumps(asdict(Transform(SIZE))))
@@ -101,6 +107,8 @@ def settings(**changes: object) -> Train:
             "learning_rate": 0.003,
             "dropout": 0.1,
             "augment": Augment(rotate_degrees=10, translate=0.05, scale=0.1, exposure=0.1, noise=0.02, flip=True),
+            "folds": 0,
+            "mirror": False,
             "seed": 7,
         }
         | changes

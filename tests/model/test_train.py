@@ -11,7 +11,8 @@ import pytest
 
 from components.errors import DataError
 from components.model import examples, loader, network
-from components.model.train import Training, train
+from components.model.train import train
+from components.model.training import Training
 from components.params import Augment
 
 STILL = Augment(rotate_degrees=0, translate=0, scale=0, exposure=0, noise=0, flip=False)

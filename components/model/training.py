@@ -1,0 +1,54 @@
+"""What a training leaves behind: the names of its files, and training.json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from components.errors import DataError
+from components.serving.bundle import Pretrained
+
+MODEL = "model.keras"
+RECORD = "training.json"
+HISTORY = "history.json"
+IMAGES = "training_images.parquet"
+
+
+class Member(BaseModel):
+    """One fitted network. fold: the fold it has not seen, from 1; None where nothing was held out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fold: int | None
+    best_epoch: int
+    epochs: int
+    tune_auroc: float
+
+
+class Training(BaseModel):
+    """training.json: what was trained, from what, with what. tune_auroc: of what is released, the members' mean."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    backbone: str
+    size: int
+    pretrained: Pretrained | None
+    weights_sha256: str
+    seed: int
+    members: tuple[Member, ...]
+    mirror: bool
+    tune_auroc: float
+    fractures: int
+    no_fractures: int
+    examples_sha256: str
+    params: dict[str, object]
+    versions: dict[str, str]
+
+    @classmethod
+    def read(cls, trained: Path) -> Training:
+        """Raises: DataError when the record is missing or not one."""
+        try:
+            return cls.model_validate_json((trained / RECORD).read_bytes())
+        except (OSError, ValidationError) as error:
+            raise DataError(f"{trained / RECORD}: no training record ({type(error).__name__}); run `train`") from None

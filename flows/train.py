@@ -1,0 +1,53 @@
+"""Cross-validation at a person's request: how good is what params.yaml describes, before anything is released?"""
+
+from __future__ import annotations
+
+import shutil
+
+import yaml
+from pydantic import BaseModel
+
+from components.dataset.store import atomic_path
+from components.model.cross_validation import CrossValidation, cross_validation
+from components.model.folds import OUT_OF_FOLD
+from components.settings import Settings
+from flows import clients
+
+
+class CrossValidated(BaseModel):
+    """What the folds say of a revision. folder: where the figures and the out-of-fold predictions are kept."""
+
+    commit: str
+    found: CrossValidation
+    folder: str
+
+    def text(self) -> str:
+        return f"Commit {self.commit[:12]}, {self.found.text()}\nKept in {self.folder}; nothing was registered."
+
+
+def cross_validate(settings: Settings, *, folds: int, rev: str) -> CrossValidated:
+    """Train `folds` networks on `rev` in a clone, each without one fold of the patients of role `train`.
+
+    The working copy is not touched. Repeat it after a kill: it continues at the last whole epoch.
+
+    Raises:
+        DataError: a step refuses the data.
+        ConfigError: a parameter is wrong.
+    """
+    home = clients.workspace(settings)
+    with home.building(rev) as build:
+        file = build.root / "params.yaml"
+        written = yaml.safe_load(file.read_text(encoding="utf-8"))
+        written["train"]["folds"] = folds  # the clone's own; a later build checks the file out again
+        file.write_text(yaml.safe_dump(written, sort_keys=False), encoding="utf-8")
+        params = clients.params(settings.model_copy(update={"workspace": build.root}))
+        build.make("train")
+        trained, accepted = build.root / params.paths.trained, build.root / params.paths.accepted
+        found = cross_validation(trained, accepted, params.calibrate, params.evaluate)
+        commit = build.head()
+        folder = settings.state / "reports" / f"cross-validation-{commit[:12]}-{folds}"
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(trained / OUT_OF_FOLD, folder / OUT_OF_FOLD)
+        with atomic_path(folder / "cross_validation.json") as draft:
+            draft.write_text(found.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return CrossValidated(commit=commit, found=found, folder=str(folder))
