@@ -7,7 +7,7 @@ import shutil
 import yaml
 from pydantic import BaseModel
 
-from components.dataset.store import atomic_path
+from components.dataset.store import atomic_folder
 from components.model.cross_validation import CrossValidation, cross_validation
 from components.model.folds import OUT_OF_FOLD
 from components.settings import Settings
@@ -46,8 +46,8 @@ def cross_validate(settings: Settings, *, folds: int, rev: str) -> CrossValidate
         found = cross_validation(trained, accepted, params.calibrate, params.evaluate)
         commit = build.head()
         folder = settings.state / "reports" / f"cross-validation-{commit[:12]}-{folds}"
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(trained / OUT_OF_FOLD, folder / OUT_OF_FOLD)
-        with atomic_path(folder / "cross_validation.json") as draft:
-            draft.write_text(found.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        with atomic_folder(folder) as draft:
+            shutil.copyfile(trained / OUT_OF_FOLD, draft / OUT_OF_FOLD)
+            text = found.model_dump_json(indent=2) + "\n"
+            (draft / "cross_validation.json").write_text(text, encoding="utf-8")
     return CrossValidated(commit=commit, found=found, folder=str(folder))

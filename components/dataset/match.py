@@ -18,7 +18,7 @@ from components.dataset import neighbours as search
 from components.dataset.keys import key_of
 from components.dataset.matches import write_matches
 from components.dataset.neighbours import neighbours
-from components.dataset.store import shards, sweep
+from components.dataset.store import keep_only, shards
 from components.errors import DataError
 from components.params import Match
 from components.radiograph import likeness as comparison
@@ -38,10 +38,7 @@ def match(*, features: Path, matches: Path, params: Match) -> None:
     files = shards(features)
     if not files:
         raise DataError(f"{features}: no features; run `inspect`")
-    matches.mkdir(parents=True, exist_ok=True)
-    sweep(matches)
-    for stray in [path for path in shards(matches) if path.name not in {file.name for file in files}]:
-        stray.unlink()
+    keep_only(matches, {file.name for file in files})
     keys = list(_chained(files, params))
     stale = [n for n, file in enumerate(files) if key_of(matches / file.name) != keys[n]]
     if not stale:

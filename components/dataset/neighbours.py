@@ -21,7 +21,6 @@ def neighbours(codes: np.ndarray, bits: int, first: int = 0) -> np.ndarray:
 
     Args:
         codes: (n,) uint64.
-
         first: hashes before it were compared with each other earlier.
 
     Returns:

@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 import pyarrow.parquet as pq
 
-from components.dataset.store import CATALOG_COLUMNS, atomic_path, shards, sweep
+from components.dataset.store import CATALOG_COLUMNS, atomic_path, keep_only, shards
 from components.dataset.workers import ordered
 from components.errors import DataError
 from components.radiograph.image import ImageMeta, Radiograph
@@ -51,11 +51,7 @@ def refresh(studies: Path, folder: Path, output: Output[R], work: Callable[[S, T
     standing = shards(studies)
     if not standing:
         raise DataError(f"{studies}: no image shards; run `osteoflow intake SOURCE` or `dvc pull`")
-    folder.mkdir(parents=True, exist_ok=True)
-    sweep(folder)
-    names = {f"{shard.stem}{output.suffix}" for shard in standing}
-    for stray in [path for path in folder.iterdir() if path.is_file() and path.name not in names]:
-        stray.unlink()
+    keep_only(folder, {f"{shard.stem}{output.suffix}" for shard in standing})
     keys = {shard: f"{output.version}:{fingerprint(shard)}" for shard in standing}
     stale = [shard for shard in standing if output.stands(folder / f"{shard.stem}{output.suffix}") != keys[shard]]
     groups = {shard: pq.ParquetFile(shard).metadata for shard in stale}

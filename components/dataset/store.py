@@ -211,6 +211,14 @@ def sweep(folder: Path) -> None:
             draft.unlink()
 
 
+def keep_only(folder: Path, names: set[str]) -> None:
+    """Make `folder`, and leave only these files in it. For its one writer, before it writes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
+    for stray in [path for path in folder.iterdir() if path.is_file() and path.name not in names]:
+        stray.unlink()
+
+
 def catalog(studies: Path) -> pd.DataFrame:
     """Every image but its pixels, in order of arrival, with the `shard` it is in.
 

@@ -123,7 +123,7 @@ def _networks(training: Training) -> str:
     """What was fitted, and which epochs were kept."""
     kept = ", ".join(f"{member.best_epoch} of {member.epochs}" for member in training.members)
     mirror = "; the mean over the image and its mirror image" if training.mirror else ""
-    if training.members and training.members[0].fold is None:
+    if training.members[0].fold is None:
         return f"one; epoch kept {kept}{mirror}"
     return (
         f"{len(training.members)}, each without one fold of the patients, released as one; epochs kept {kept}{mirror}"

@@ -103,7 +103,7 @@ def cross_validation(trained: Path, accepted: Path, calibrate: Calibrate, evalua
     boxes = [boxes_of(text) for text in about["boxes"].reindex(table["image_id"])]
     pointed = np.array([bool(marked) and label == 1 for marked, label in zip(boxes, labels, strict=True)])
     hits = [
-        any(box.x <= x <= box.x + box.width and box.y <= y <= box.y + box.height for box in marked)
+        any(box.holds(x, y) for box in marked)
         for marked, x, y in zip(boxes, table["peak_x"], table["peak_y"], strict=True)
     ]
     return CrossValidation(

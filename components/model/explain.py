@@ -81,14 +81,16 @@ def pointing_game(heat_map: np.ndarray, boxes: Iterable[Box], *, tolerance: floa
 
     Source: Zhang et al. 2018, "Top-down neural attention by excitation backprop", section 4.1.
     """
+    highest = peak(heat_map)
+    return highest is not None and any(box.holds(*highest, tolerance=tolerance) for box in boxes)
+
+
+def peak(heat_map: np.ndarray) -> tuple[float, float] | None:
+    """(x, y) of the middle of the highest pixel of a (rows, columns) map; None for a flat one."""
     if float(heat_map.max()) <= float(heat_map.min()):
-        return False
+        return None
     row, column = np.unravel_index(int(np.argmax(heat_map)), heat_map.shape)
-    return any(
-        box.x - tolerance <= column + 0.5 <= box.x + box.width + tolerance
-        and box.y - tolerance <= row + 0.5 <= box.y + box.height + tolerance
-        for box in boxes
-    )
+    return float(column) + 0.5, float(row) + 0.5
 
 
 def _batch(square: np.ndarray) -> np.ndarray:

@@ -89,7 +89,7 @@ def manifest(
             variant=variant,
             weights_sha256=training.weights_sha256,
             pretrained=training.pretrained,
-            networks=max(1, len(training.members)),
+            networks=len(training.members),
             mirror=training.mirror,
             seed=training.seed,
         ),

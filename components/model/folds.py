@@ -6,7 +6,7 @@ Unlike the roles, folds are not for life: they are dealt anew for the data at ha
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import pandas as pd
 from components.errors import DataError
 from components.model import network
 from components.model.examples import Examples
+from components.model.explain import peak
 
 OUT_OF_FOLD = "out_of_fold.parquet"
 
@@ -58,6 +59,22 @@ def deal(groups: Sequence[str], labels: np.ndarray, folds: int, seed: int) -> np
     return seat[members]
 
 
+def turns(examples: Examples, folds: int, seed: int) -> Iterator[tuple[int, Examples, Examples | None]]:
+    """Network by network: the fold it must not see, from 1; what it is fitted to; and the examples of that fold.
+
+    With `folds` 0 one network is fitted to all, and nothing is held out: (0, examples, None).
+
+    Raises:
+        DataError: as `deal`.
+    """
+    if not folds:
+        yield 0, examples, None
+        return
+    seat = deal(examples.table["group_id"].tolist(), examples.labels, folds, seed)
+    for fold in range(folds):
+        yield fold + 1, examples.where(seat != fold), examples.where(seat == fold)
+
+
 def held_out(model: Any, unseen: Examples, tune: Examples, fold: int) -> pd.DataFrame:
     """What the network of a fold says about the fold it has not seen, and about `tune`, on which it can be calibrated.
 
@@ -77,9 +94,7 @@ def held_out(model: Any, unseen: Examples, tune: Examples, fold: int) -> pd.Data
     fractures = np.flatnonzero(unseen.labels == 1)
     maps = network.evidence(model, unseen.pixels[fractures])
     for row, evidence in zip(fractures.tolist(), maps, strict=True):
-        if evidence.max() > 0:
-            rows, columns = (int(unseen.table[side].iloc[row]) for side in ("rows", "columns"))
-            placed = unseen.transform.place(evidence, rows, columns)
-            y, x = np.unravel_index(int(placed.argmax()), placed.shape)
-            seen.loc[row, ["peak_x", "peak_y"]] = [x + 0.5, y + 0.5]
+        rows, columns = (int(unseen.table[side].iloc[row]) for side in ("rows", "columns"))
+        if (highest := peak(unseen.transform.place(evidence, rows, columns))) is not None:
+            seen.loc[row, ["peak_x", "peak_y"]] = highest
     return pd.concat(parts, ignore_index=True)

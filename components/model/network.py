@@ -11,6 +11,7 @@ import json
 import re
 import warnings
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -135,27 +136,24 @@ def weights_sha256(model: Any) -> str:
 
 def logits(model: Any, pixels: np.ndarray, *, batch_size: int = 32) -> np.ndarray:
     """(n, size, size) uint8 -> (n,) float64 logits."""
-    found = np.zeros(len(pixels))
-    batch = np.zeros((batch_size, *pixels.shape[1:], 1), np.float32)  # always full: each new shape is compiled anew
-    for start in range(0, len(pixels), batch_size):
-        rows = pixels[start : start + batch_size]
-        batch[: len(rows), :, :, 0] = rows
-        found[start : start + len(rows)] = np.asarray(model.predict_on_batch(batch))[: len(rows), 0]
-    return found
+    return np.concatenate([np.empty((0, 1)), *_outputs(model, pixels, batch_size)])[:, 0]
 
 
 def evidence(model: Any, pixels: np.ndarray, *, batch_size: int = 32) -> np.ndarray:
     """(n, size, size) uint8 -> (n, h, w) float32 class-activation maps, as the graph has them."""
     inner = runtime.keras().Model(model.input, model.get_layer(EMBEDDING).input)
     kernel = np.asarray(model.get_layer(LOGIT).get_weights()[0])[:, 0]
-    found = np.zeros((len(pixels), *inner.output.shape[1:3]), np.float32)
-    batch = np.zeros((batch_size, *pixels.shape[1:], 1), np.float32)
+    none = np.empty((0, *inner.output.shape[1:3]), np.float32)
+    return np.concatenate([none, *(np.maximum(maps @ kernel, 0) for maps in _outputs(inner, pixels, batch_size))])
+
+
+def _outputs(model: Any, pixels: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    """What `model` makes of (n, size, size) uint8, batch by batch."""
+    batch = np.zeros((batch_size, *pixels.shape[1:], 1), np.float32)  # always full: each new shape is compiled anew
     for start in range(0, len(pixels), batch_size):
         rows = pixels[start : start + batch_size]
         batch[: len(rows), :, :, 0] = rows
-        maps = np.asarray(inner.predict_on_batch(batch))[: len(rows)]
-        found[start : start + len(rows)] = np.maximum(maps @ kernel, 0)
-    return found
+        yield np.asarray(model.predict_on_batch(batch))[: len(rows)]
 
 
 def save(model: Any, path: Path) -> None:

@@ -47,29 +47,24 @@ def train(*, accepted: Path, prepared: Path, trained: Path, params: Train) -> No
     everything = [data.sha256, params.model_dump(mode="json"), _versions(), origin.sha256 if origin else None]
     key = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
     checkpoints = trained.parent / ".training"
-    # Nobody is in fold 0: without folds one network sees everybody.
-    seats = (
-        1 + folds.deal(fit.table["group_id"].tolist(), fit.labels, params.folds, params.seed) if params.folds else None
-    )
     networks: list[Any] = []
     members: list[Member] = []
     history: list[dict[str, object]] = []
     unseen: list[pd.DataFrame] = []
-    for number in range(max(1, params.folds)):
-        fold = number + 1 if params.folds else None
+    for number, (fold, seen, out) in enumerate(folds.turns(fit, params.folds, params.seed)):
         own = params.model_copy(update={"seed": params.seed + number})
         runtime.start(own.seed)
         model = network.build(params.backbone, data.transform.size, path, params.dropout)
-        seen = fit if seats is None else fit.where(seats != fold)
         curve = Fit(model, seen, tune, own, checkpoints / f"{key[:32]}-{number}.npz").run(_progress(fold, params.folds))
         chosen = best(curve)
         networks.append(model)
-        members.append(Member(fold=fold, best_epoch=chosen.epoch, epochs=len(curve), tune_auroc=chosen.tune_auroc))
+        members.append(
+            Member(fold=fold or None, best_epoch=chosen.epoch, epochs=len(curve), tune_auroc=chosen.tune_auroc)
+        )
         history += [vars(row) | ({"fold": fold} if fold else {}) for row in curve]
-        if seats is not None and fold is not None:
-            unseen.append(folds.held_out(model, fit.where(seats == fold), tune, fold))
+        if out is not None:
+            unseen.append(folds.held_out(model, out, tune, fold))
     released = ensemble.join(networks, mirror=params.mirror) if params.folds or params.mirror else networks[0]
-    joined_auroc = float(auroc(tune.labels, network.logits(released, tune.pixels)))
     positives, negatives = fit.counts
     training = Training(
         backbone=params.backbone,
@@ -79,7 +74,7 @@ def train(*, accepted: Path, prepared: Path, trained: Path, params: Train) -> No
         seed=params.seed,
         members=tuple(members),
         mirror=params.mirror,
-        tune_auroc=joined_auroc,
+        tune_auroc=float(auroc(tune.labels, network.logits(released, tune.pixels))),
         fractures=positives,
         no_fractures=negatives,
         examples_sha256=data.sha256,
@@ -101,7 +96,7 @@ def _versions() -> dict[str, str]:
     return {name: version(name) for name in ("keras", "numpy", "opencv-python-headless", "tensorflow")}
 
 
-def _progress(fold: int | None, of: int) -> Callable[[Epoch, int], None]:
+def _progress(fold: int, of: int) -> Callable[[Epoch, int], None]:
     """One line an epoch, to be read by people and by the flow that runs this step."""
     started = time.monotonic()
     begin = f"fold {fold}/{of}  " if fold else ""

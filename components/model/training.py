@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.errors import DataError
 from components.serving.bundle import Pretrained
@@ -36,7 +36,7 @@ class Training(BaseModel):
     pretrained: Pretrained | None
     weights_sha256: str
     seed: int
-    members: tuple[Member, ...]
+    members: tuple[Member, ...] = Field(min_length=1)
     mirror: bool
     tune_auroc: float
     fractures: int

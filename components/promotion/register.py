@@ -219,10 +219,10 @@ def _curves(folder: Path) -> Iterator[tuple[str, float, int]]:
     if isinstance(epochs, dict):
         epochs = [dict(zip(epochs, row, strict=True)) for row in zip(*epochs.values(), strict=True)]
     for step, epoch in enumerate(epochs, start=1):
-        step, fold = int(epoch.get("epoch", step)), epoch.get("fold")
+        group = f"fold_{epoch['fold']}" if "fold" in epoch else "epoch"
         for key, value in _metrics(epoch):
             if key not in ("epoch", "fold"):
-                yield f"fold_{fold}.{key}" if fold else f"epoch.{key}", value, step
+                yield f"{group}.{key}", value, int(epoch.get("epoch", step))
 
 
 def _json(path: Path) -> Any:

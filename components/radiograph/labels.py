@@ -41,6 +41,13 @@ class Box(BaseModel):
     width: float = Field(gt=0)
     height: float = Field(gt=0)
 
+    def holds(self, x: float, y: float, *, tolerance: float = 0.0) -> bool:
+        """Whether a point lies in the box, its edge, or at most `tolerance` pixels from either side."""
+        return (
+            self.x - tolerance <= x <= self.x + self.width + tolerance
+            and self.y - tolerance <= y <= self.y + self.height + tolerance
+        )
+
 
 class LabelEvent(BaseModel):
     """One statement about one image, by one reader, at one time. Events are appended, never changed.
