@@ -144,6 +144,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import numpy as np
     import pandas as pd
 
+    from components.dataset.rows import write_rows
     from components.model import network, runtime
     from components.model.calibrate import Calibrated
     from components.model.export import export
@@ -168,7 +169,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table = pd.DataFrame(rows).assign(
         role=["train"] * 4 + ["tune", "calibrate"] * 6, label=[1.0, 0.0] * 8, accepted=True
     )
-    table.to_parquet(folder / "accepted.parquet")
+    write_rows(folder / "accepted", table.assign(shard="tiny-0"))
     np.savez(
         folder / "prepared/tiny-0.npz", image_id=ids, pixels=pixels, transform=np.array(json.dumps(asdict(transform)))
     )
@@ -193,7 +194,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     curve = {"slope": 1.0, "intercept": 0.0, "source_role": "calibrate", "n": 6, "thresholds": points}
     (folder / "calibration.json").write_text(Calibrated.model_validate(curve).model_dump_json())
     export(
-        accepted=folder / "accepted.parquet",
+        accepted=folder / "accepted",
         features=folder / "features",
         prepared=folder / "prepared",
         trained=folder / "trained",

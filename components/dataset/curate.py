@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from components.dataset.store import atomic_path, catalog, label_events
+from components.dataset.rows import write_rows
+from components.dataset.store import catalog, label_events
 from components.errors import DataError
 from components.params import Curate
 from components.radiograph.labels import to_value
@@ -34,7 +35,7 @@ class Truth:
 
 
 def curate(*, studies: Path, labels: Path, cases: Path, params: Curate) -> None:
-    """Write `cases`: the catalog, in order of arrival, plus label, boxes, label_provenance, ai_visible, readers.
+    """Write `cases`, a file a shard: the catalog plus label, boxes, label_provenance, ai_visible, readers.
 
     Label events of images that are not in the archive wait there; they are no error.
 
@@ -58,8 +59,7 @@ def curate(*, studies: Path, labels: Path, cases: Path, params: Curate) -> None:
         if column == "boxes":
             values = np.where(values == OWN, own, values)
         table[column] = pd.Series(values.tolist(), dtype="float64") if column == "label" else values.tolist()
-    with atomic_path(cases) as draft:
-        table.to_parquet(draft, index=False)
+    write_rows(cases, table)
 
 
 def _spoken_once(events: pd.DataFrame, params: Curate) -> tuple[list[Truth], pd.Series, pd.Series]:

@@ -89,7 +89,7 @@ def learn(*, splits: Path, features: Path, site: str, params: ImageExpectations)
     Raises:
         DataError: a table is missing, images lack features, or there are too few images of this site.
     """
-    if not splits.is_file():
+    if not splits.exists():
         raise DataError(f"{splits}: not here; run `dvc pull`, or `dvc repro split` where the last build stopped")
     table = pd.read_parquet(splits)
     facts = image_facts(table, features)

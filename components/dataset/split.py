@@ -13,13 +13,13 @@ import pandas as pd
 from components.dataset.matches import read_matches
 from components.dataset.merges import read_merges
 from components.dataset.places import EXCLUDED, deal
-from components.dataset.store import atomic_path
+from components.dataset.rows import write_rows
 from components.errors import MissingPatient, PatientLeak
 from components.params import Split
 
 
 def split(*, cases: Path, matches: Path, merges: Path, splits: Path, params: Split) -> None:
-    """Write `splits`: the rows of `cases`, in order, plus role, group_id, picture_id, near_duplicate_of, likeness.
+    """Write `splits`, a file a shard: the rows of `cases` plus role, group_id, picture_id, near_duplicate_of, likeness.
 
     role: train, tune, calibrate, test; or excluded: a near-duplicate of an image in another role, of a patient who
     turned out to be somebody in another role, or a test image whose truth was given by somebody who had seen the AI's
@@ -43,8 +43,7 @@ def split(*, cases: Path, matches: Path, merges: Path, splits: Path, params: Spl
     # After everybody has a place: a truth that arrives later must not move anybody else.
     table.loc[(table["role"] == "test") & table["ai_visible"], "role"] = EXCLUDED
     check(table, pairs)
-    with atomic_path(splits) as draft:
-        table.to_parquet(draft, index=False)
+    write_rows(splits, table)
 
 
 def check(table: pd.DataFrame, pairs: np.ndarray) -> None:

@@ -14,7 +14,8 @@ from components.dataset.facts import balance, image_facts, set_facts
 from components.dataset.findings import findings
 from components.dataset.limits import read_limits
 from components.dataset.page import write_page
-from components.dataset.store import atomic_folder, atomic_path
+from components.dataset.rows import write_rows
+from components.dataset.store import atomic_folder
 from components.dataset.thumbnails import gallery
 from components.errors import ExpectationsFailed
 from components.params import Validate
@@ -25,7 +26,7 @@ SUITES = ("images", "dataset", "splits")
 def validate(
     *, splits: Path, features: Path, studies: Path, limits: Path, accepted: Path, validation: Path, params: Validate
 ) -> None:
-    """Write `accepted` (the rows of `splits` plus accepted, reasons) and the report `validation`.
+    """Write `accepted` (a file a shard: the rows of `splits` plus accepted, reasons) and the report `validation`.
 
     Rows that are not accepted keep their role, but nothing learns from them. When the set as a whole or its split
     breaks the contract, the report is written, and `accepted` is not.
@@ -52,10 +53,9 @@ def validate(
         failed = [verdict for verdict in sets if not verdict.success and verdict.check.severity == "critical"]
         _report(validation, table, [*rows, *sets], facts, docs, gallery(table, studies), passed=not failed)
     if failed:
-        accepted.unlink(missing_ok=True)
+        shutil.rmtree(accepted, ignore_errors=True)
         raise ExpectationsFailed(f"{len(failed)} of {len(sets)} expectations failed: {_told(failed)}; see {validation}")
-    with atomic_path(accepted) as draft:
-        table.to_parquet(draft, index=False)
+    write_rows(accepted, table)
 
 
 def _reasons(table: pd.DataFrame, verdicts: list[Verdict]) -> pd.Series:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from components.dataset.rows import rows_sha256
 from components.dataset.store import atomic_folder
 from components.model import measure
 from components.model.comparison import Sealed
@@ -71,7 +71,7 @@ def evaluate(*, accepted: Path, studies: Path, bundle: Path, evaluation: Path, p
     pointed = np.array([row for row in sorted(watch.hits) if labels[row] == 1], dtype=int)
     found = Evaluation(
         bundle_hash=model.hash,
-        accepted_sha256=hashlib.sha256(accepted.read_bytes()).hexdigest(),
+        accepted_sha256=rows_sha256(accepted),
         test_sha256=sealed.sha256,
         evidence=WEAK if sealed.weak else "patient grouping",
         images=len(labels),

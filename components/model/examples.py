@@ -67,7 +67,7 @@ def load(accepted: Path, prepared: Path, *, roles: tuple[str, ...]) -> Examples:
     """Read the accepted, labelled rows of `roles` and their pixels; no other row's label is looked at.
 
     Args:
-        accepted: accepted.parquet.
+        accepted: what `validate` wrote.
         prepared: folder of .npz files, one a shard: image_id (n,), pixels (n, size, size) uint8, transform.
 
     Raises:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from components.dataset.rows import rows_sha256
 from components.dataset.store import atomic_folder
 from components.errors import DataError
 from components.model import card, examples, network
@@ -98,6 +99,6 @@ def manifest(
         calibration=parts.Calibration(**curve.model_dump(exclude={"thresholds"})),
         thresholds=curve.thresholds,
         vocabulary=(FRACTURE, NO_FRACTURE, "review"),
-        data=parts.Data(training_images=images, accepted_sha256=hashlib.sha256(accepted.read_bytes()).hexdigest()),
+        data=parts.Data(training_images=images, accepted_sha256=rows_sha256(accepted)),
         parts={name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in parts.PARTS},
     )

@@ -7,11 +7,11 @@ where version or champion's term have moved on since, entered again without anot
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 
+from components.dataset.rows import rows_sha256
 from components.errors import DataError, PromotionRefused
 from components.model.comparison import Sealed, holm
 from components.model.evaluation import WEAK, WEAK_NOTE, Evaluation
@@ -90,7 +90,7 @@ def gate(
         bundle_hash=bundles[0].hash,
         champion_hash=question["champion_hash"],
         verdict=ruling.verdict,
-        accepted_sha256=hashlib.sha256(accepted.read_bytes()).hexdigest(),
+        accepted_sha256=rows_sha256(accepted),
         test_sha256=sealed.sha256,
         protocol=params,
         protocol_sha256=protocol_hash(params),

@@ -113,7 +113,7 @@ class LabelEvent(BaseModel):
 
 
 def boxes_of(text: object) -> tuple[Box, ...]:
-    """The boxes of a row of cases.parquet: a JSON list, or nothing."""
+    """The boxes of a row of `cases`: a JSON list, or nothing."""
     if not isinstance(text, str) or not text:
         return ()
     return tuple(Box.model_validate(box) for box in json.loads(text))

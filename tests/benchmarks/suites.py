@@ -38,7 +38,7 @@ def main() -> None:
             "body_region": rng.choice(["hand", "leg", "hip"], n), "sex": rng.choice(["F", "M"], n),
             "age_years": rng.integers(0, 95, n).astype(float), "hour": rng.integers(0, 24, n).astype(float),
             "hardware": rng.random(n) < 0.05, "rows": rng.integers(800, 3000, n), "columns": rng.integers(800, 3000, n),
-            "bits_stored": 12,
+            "bits_stored": 12, "shard": "000001-a-0000",
         }
     )  # fmt: skip
     features = pd.DataFrame(rng.random((n, len(FEATURES))), columns=list(FEATURES)).assign(
@@ -49,13 +49,13 @@ def main() -> None:
         folder = Path(name)
         (folder / "features").mkdir()
         (folder / "limits.yaml").write_text("sites: {}\n")
-        table.to_parquet(folder / "splits.parquet")
+        table.to_parquet(folder / "splits")
         features.to_parquet(folder / "features" / "a.parquet")
         started, busy = time.perf_counter(), time.process_time()
         validate(
-            splits=folder / "splits.parquet", features=folder / "features", studies=folder / "studies",
+            splits=folder / "splits", features=folder / "features", studies=folder / "studies",
             limits=folder / "limits.yaml",
-            accepted=folder / "accepted.parquet", validation=folder / "validation", params=load().validate_,
+            accepted=folder / "accepted", validation=folder / "validation", params=load().validate_,
         )  # fmt: skip
         wall, cpu = time.perf_counter() - started, time.process_time() - busy
     print(f"{n:,} rows, one core: {wall:.1f} s ({cpu:.1f} s of processor time), imports included")

@@ -34,7 +34,7 @@ def settled(home, *said: tuple[str, str, str], ai_visible: bool = False, boxes=(
         for hour, (provenance, reader, label) in enumerate(said)
     ]  # fmt: skip
     write_labels(home.labels, reversed(events), batch="said")
-    path = home.folder / "cases.parquet"
+    path = home.folder / "cases"
     curate(studies=home.studies, labels=home.labels, cases=path, params=Curate(min_readers=2))
     return pd.read_parquet(path).iloc[0].to_dict()
 
@@ -146,7 +146,7 @@ def test_a_word_outside_the_vocabulary_stops_it(tmp_path, where):
 
 def test_rows_are_in_order_of_arrival(archive, make, tmp_path):
     archive.take_in(make.dicoms(tmp_path / "later", [2, 3]))
-    path = tmp_path / "cases.parquet"
+    path = tmp_path / "cases"
     curate(studies=archive.studies, labels=archive.labels, cases=path, params=Curate(min_readers=2))
 
     assert list(pd.read_parquet(path)["image_id"]) == list(archive.catalog()["image_id"])

@@ -55,7 +55,7 @@ def test_real_images_come_in_and_the_broken_ones_do_not(some, home):
 @pytest.mark.real_data
 def test_real_labels_are_settled_and_a_contradiction_stays_unknown(some, home):
     home.take_in(some)
-    path = home.folder / "cases.parquet"
+    path = home.folder / "cases"
     curate(studies=home.studies, labels=home.labels, cases=path, params=Curate(min_readers=2))
     label = pd.read_parquet(path).set_index("image_id")["label"]
 

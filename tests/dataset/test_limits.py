@@ -46,7 +46,7 @@ class Archive:
                 "laterality": "L", "hour": 9.0, "bits_stored": 8, "grouping": "patient", "rows": 300, "columns": 200,
                 "label_provenance": "archive", "ai_visible": False, "label": [float(k % 3 == 0) for k in range(n)],
                 "role": [ROLES[k % 4] for k in range(n)], "group_id": ids, "near_duplicate_of": None,
-                "likeness": np.nan, "picture_id": ids,
+                "likeness": np.nan, "picture_id": ids, "shard": "000001-a-0000",
             }
         )  # fmt: skip
         self.features = pd.DataFrame(
@@ -61,14 +61,14 @@ class Archive:
     def write(self) -> None:
         """Features in two shards, in the order of `features`; `splits` may stand in any."""
         (self.folder / "features").mkdir(exist_ok=True)
-        self.splits.to_parquet(self.folder / "splits.parquet")
+        self.splits.to_parquet(self.folder / "splits")
         self.features.iloc[:400].to_parquet(self.folder / "features" / "000001-a-0000.parquet")
         self.features.iloc[400:].to_parquet(self.folder / "features" / "000002-b-0000.parquet")
 
     def learn(self, site: str = "soft") -> SiteLimits:
         self.write()
         return learn(
-            splits=self.folder / "splits.parquet", features=self.folder / "features", site=site,
+            splits=self.folder / "splits", features=self.folder / "features", site=site,
             params=self.params.images,
         )  # fmt: skip
 
@@ -79,11 +79,11 @@ class Archive:
             studies.mkdir()
             write_images(studies, map(radiograph, self.splits["image_id"]), batch="000001-a", shard_bytes=10**9)
         validate(
-            splits=self.folder / "splits.parquet", features=self.folder / "features", studies=studies,
-            limits=self.limits, accepted=self.folder / "accepted.parquet", validation=self.folder / "validation",
+            splits=self.folder / "splits", features=self.folder / "features", studies=studies,
+            limits=self.limits, accepted=self.folder / "accepted", validation=self.folder / "validation",
             params=self.params,
         )  # fmt: skip
-        return pd.read_parquet(self.folder / "accepted.parquet")
+        return pd.read_parquet(self.folder / "accepted")
 
     @property
     def results(self) -> dict:
@@ -199,9 +199,7 @@ def test_too_few_images_teach_nothing(archive, site, said):
 
 def test_tables_that_are_not_here_name_what_brings_them(archive):
     with pytest.raises(DataError, match="not here; run `dvc pull`, or `dvc repro split`"):
-        learn(
-            splits=archive.folder / "splits.parquet", features=archive.folder, site="soft", params=archive.params.images
-        )
+        learn(splits=archive.folder / "splits", features=archive.folder, site="soft", params=archive.params.images)
 
 
 def test_limits_are_learned_once(archive):

@@ -65,16 +65,16 @@ def test_a_wrong_tag_ends_in_quarantine_with_its_reason(home, tmp_path):
     table.assign(
         label=0.0, role="train", group_id=table["patient_id"], near_duplicate_of=None, likeness=np.nan,
         picture_id=table["image_id"], label_provenance="archive", ai_visible=False,
-    ).to_parquet(home.folder / "splits.parquet")  # fmt: skip
+    ).to_parquet(home.folder / "splits")  # fmt: skip
 
     (home.folder / "limits.yaml").write_text("sites: {}\n")
     with pytest.raises(ExpectationsFailed):  # two images are no data set
         validate(
-            splits=home.folder / "splits.parquet",
+            splits=home.folder / "splits",
             features=home.folder / "features",
             studies=home.studies,
             limits=home.folder / "limits.yaml",
-            accepted=home.folder / "accepted.parquet",
+            accepted=home.folder / "accepted",
             validation=home.folder / "validation",
             params=PARAMS,
         )

@@ -38,7 +38,7 @@ def picture(number: int) -> np.ndarray:
 def files(folder: Path, cases: pd.DataFrame, codes: list[int], pictures: list[int]) -> dict[str, Path]:
     """Two shards, matched; `codes` are perceptual hashes."""
     (folder / "features").mkdir()
-    cases.to_parquet(folder / "cases.parquet")
+    cases.to_parquet(folder / "cases")
     features = pa.table(
         {
             "image_id": cases["image_id"],
@@ -51,16 +51,16 @@ def files(folder: Path, cases: pd.DataFrame, codes: list[int], pictures: list[in
     match(features=folder / "features", matches=folder / "matches", params=Match(bits=12, likeness=0.97))
     (folder / "merges.csv").write_text("after_images,patient_id,same_as\n")
     return {
-        "cases": folder / "cases.parquet",
+        "cases": folder / "cases",
         "matches": folder / "matches",
         "merges": folder / "merges.csv",
-        "splits": folder / "splits.parquet",
+        "splits": folder / "splits",
     }
 
 
 def cases(patients: list[str | None]) -> pd.DataFrame:
     ids = [f"image-{n}" for n in range(len(patients))]
-    return pd.DataFrame({"image_id": ids, "patient_id": patients, "ai_visible": False})
+    return pd.DataFrame({"image_id": ids, "patient_id": patients, "ai_visible": False, "shard": "000001-a-0000"})
 
 
 def test_only_a_picture_that_is_the_same_is_a_near_duplicate(tmp_path):

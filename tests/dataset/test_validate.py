@@ -61,7 +61,7 @@ class Tables:
                 "label_provenance": "archive", "ai_visible": False, "rows": 300, "columns": 200,
                 "label": [1.0 if k % 3 == 0 else 0.0 for k in range(n)],
                 "role": [ROLES[k % 4] for k in range(n)], "group_id": [f"p{k}" for k in range(n)],
-                "near_duplicate_of": None, "likeness": np.nan, "picture_id": ids,
+                "near_duplicate_of": None, "likeness": np.nan, "picture_id": ids, "shard": "000001-a-0000",
             }
         )  # fmt: skip
         self.features = pd.DataFrame(
@@ -85,14 +85,14 @@ class Tables:
 
     def run(self, params: Validate = PARAMS) -> pd.DataFrame:
         (self.folder / "features").mkdir(exist_ok=True)
-        self.splits.to_parquet(self.folder / "splits.parquet")
+        self.splits.to_parquet(self.folder / "splits")
         self.features.to_parquet(self.folder / "features" / "a.parquet")
         validate(
-            splits=self.folder / "splits.parquet", features=self.folder / "features", studies=self.studies,
-            limits=self.folder / "limits.yaml", accepted=self.folder / "accepted.parquet",
+            splits=self.folder / "splits", features=self.folder / "features", studies=self.studies,
+            limits=self.folder / "limits.yaml", accepted=self.folder / "accepted",
             validation=self.folder / "validation", params=params,
         )  # fmt: skip
-        return pd.read_parquet(self.folder / "accepted.parquet")
+        return pd.read_parquet(self.folder / "accepted")
 
     def pages(self) -> dict[str, bytes]:
         top = self.folder / "validation"
@@ -218,7 +218,7 @@ def test_a_failure_leaves_the_report_and_no_accepted_set(tables):
     with pytest.raises(ExpectationsFailed):
         tables.run()
 
-    assert not (tables.folder / "accepted.parquet").exists()
+    assert not (tables.folder / "accepted").exists()
     assert tables.results["passed"] is False
     assert "failed" in (tables.folder / "validation" / "index.html").read_text()
 

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from components.dataset.limits import read_limits
+from components.dataset.rows import write_rows
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
@@ -26,13 +27,12 @@ def home(tmp_path) -> Path:
     for name in ("params.yaml", "dvc.yaml", "data/limits.yaml"):
         shutil.copy(REPOSITORY / name, root / name)
     shutil.copytree(REPOSITORY / ".dvc", root / ".dvc", ignore=shutil.ignore_patterns("tmp", "config.local", "cache"))
-    (root / ".gitignore").write_text(".osteoflow\ndata/*.parquet\ndata/features\n")
+    (root / ".gitignore").write_text(".osteoflow\ndata/splits\ndata/features\n")
     for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x"]):
         subprocess.run(["git", *command], cwd=root, check=True)
     ids = [f"image-{k:03d}" for k in range(250)]
-    pd.DataFrame(
-        {"image_id": ids, "site": "soft", "rows": 300, "columns": 200, "label": 0.0, "picture_id": ids}
-    ).to_parquet(root / "data/splits.parquet")
+    about = {"site": "soft", "rows": 300, "columns": 200, "label": 0.0, "shard": "000001-a-0000"}
+    write_rows(root / "data/splits", pd.DataFrame({"image_id": ids, "picture_id": ids, **about}))
     pd.DataFrame(
         {
             "image_id": ids, "exposure_median": 0.5, "exposure_p1": 0.1, "exposure_p99": 0.9, "saturation": 0.01,

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from components.dataset.rows import write_rows
 from components.params import Augment, Calibrate, Export, Train
 from components.radiograph.pixels import Transform
 from components.radiograph.quality import FEATURES
@@ -26,7 +27,7 @@ class Prepared:
 
     @property
     def inputs(self) -> dict[str, Path]:
-        return {"accepted": self.folder / "accepted.parquet", "prepared": self.folder / "prepared"}
+        return {"accepted": self.folder / "accepted", "prepared": self.folder / "prepared"}
 
     @property
     def features(self) -> Path:
@@ -59,7 +60,7 @@ def squares(labels: np.ndarray, seed: int) -> tuple[np.ndarray, list[str]]:
 
 
 def write(folder: Path, roles: dict[str, int], *, labels: np.ndarray | None = None, seed: int = 0) -> Prepared:
-    """Write accepted.parquet, prepared/*.npz (two shards) and features/*.parquet for `roles`: {role: images}."""
+    """Write accepted/, prepared/*.npz (two shards) and features/*.parquet for `roles`: {role: images}."""
     role = np.repeat(list(roles), list(roles.values()))
     label = np.arange(len(role)) % 2.0 if labels is None else labels
     image_id = np.array([f"image{n:04d}" for n in range(len(role))])
@@ -80,10 +81,11 @@ def write(folder: Path, roles: dict[str, int], *, labels: np.ndarray | None = No
             "device": "A",
             "view": "frontal",
             "body_region": "hand",
+            "shard": "a-0",
         }
     )
     pixels, table["boxes"] = squares(label, seed)
-    table.to_parquet(folder / "accepted.parquet")
+    write_rows(folder / "accepted", table)
     for shard in range(2):
         rows = slice(shard, None, 2)
         transform = np.array(json.dumps(asdict(Transform(SIZE))))

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from components.dataset.rows import write_rows
 from components.errors import DataError
 from components.model import network
 from components.model.cross_validation import cross_validation
@@ -131,11 +132,11 @@ def test_a_training_without_folds_says_so(trained, archive):
 def test_other_data_are_refused(in_folds, archive, tmp_path):
     """Predictions of images that the table does not know are not judged by it."""
     table = pd.read_parquet(archive.inputs["accepted"])
-    table[table["image_id"] != "image0000"].to_parquet(tmp_path / "accepted.parquet")
+    write_rows(tmp_path / "accepted", table[table["image_id"] != "image0000"])
     shutil.copytree(in_folds, tmp_path / "trained")
 
     with pytest.raises(DataError, match="images that were trained on are not in it"):
-        cross_validation(tmp_path / "trained", tmp_path / "accepted.parquet", POINTS, JUDGE)
+        cross_validation(tmp_path / "trained", tmp_path / "accepted", POINTS, JUDGE)
 
 
 def _auroc(tune: pd.Series, said: pd.DataFrame) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from components.dataset.rows import write_rows
 from components.dataset.store import write_images
 from components.errors import DataError, PatientLeak
 from components.model.evaluate import evaluate
@@ -61,14 +62,12 @@ def archive(tmp_path_factory) -> Path:
     write_images(folder / "studies", images, batch="a", shard_bytes=10**7)
     extra = [{"accepted": False}, {"label": np.nan}, {"ai_visible": True}, {"role": "train"}]
     rows += [rows[0] | {"image_id": f"not{n}"} | change for n, change in enumerate(extra)]
-    pd.DataFrame(rows).to_parquet(folder / "accepted.parquet")
+    write_rows(folder / "accepted", pd.DataFrame(rows).assign(shard="a-0000"))
     return folder
 
 
 def run(archive: Path, bundle: Path, out: Path) -> Evaluation:
-    evaluate(
-        accepted=archive / "accepted.parquet", studies=archive / "studies", bundle=bundle, evaluation=out, params=PARAMS
-    )
+    evaluate(accepted=archive / "accepted", studies=archive / "studies", bundle=bundle, evaluation=out, params=PARAMS)
     return Evaluation.read(out)
 
 
@@ -80,10 +79,10 @@ def done(archive, released, tmp_path_factory) -> Path:
 
 
 def changed(archive: Path, folder: Path, change) -> Path:
-    """The same archive with another accepted.parquet."""
+    """The same archive with another table `accepted`."""
     folder.mkdir(exist_ok=True)
     (folder / "studies").symlink_to(archive / "studies")
-    change(pd.read_parquet(archive / "accepted.parquet")).to_parquet(folder / "accepted.parquet")
+    write_rows(folder / "accepted", change(pd.read_parquet(archive / "accepted")))
     return folder
 
 

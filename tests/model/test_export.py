@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from components.dataset.rows import rows_sha256, write_rows
 from components.errors import DataError
 from components.model import examples, network
 from components.model.calibrate import Calibrated
@@ -101,7 +102,7 @@ def test_the_manifest_names_everything(trained, released):
 
     assert manifest["data"] == {
         "training_images": 120,
-        "accepted_sha256": hashlib.sha256(trained.inputs["accepted"].read_bytes()).hexdigest(),
+        "accepted_sha256": rows_sha256(trained.inputs["accepted"]),
     }
     assert manifest["parts"] == {
         name: hashlib.sha256((released / name).read_bytes()).hexdigest()
@@ -123,8 +124,8 @@ def test_the_card_says_what_the_model_is_for(released):
 
 def test_the_card_marks_weak_grouping(trained, released, tmp_path):
     """Beside its only figure; a card of named patients does not."""
-    accepted = tmp_path / "accepted.parquet"
-    pd.read_parquet(trained.inputs["accepted"]).assign(grouping="weak").to_parquet(accepted)
+    accepted = tmp_path / "accepted"
+    write_rows(accepted, pd.read_parquet(trained.inputs["accepted"]).assign(grouping="weak"))
     run(trained, tmp_path / "b", accepted=accepted)
     card = (tmp_path / "b/model_card.md").read_text()
 

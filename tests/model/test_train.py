@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from components.dataset.rows import write_rows
 from components.errors import DataError
 from components.model import examples, loader, network
 from components.model.train import train
@@ -126,7 +127,7 @@ def test_rows_that_were_not_accepted_are_not_learned_from(make_archive, tmp_path
     table = pd.read_parquet(found.inputs["accepted"])
     table.loc[0, "accepted"] = False
     table.loc[1, "label"] = np.nan
-    table.to_parquet(found.inputs["accepted"])
+    write_rows(found.inputs["accepted"], table)
 
     data = examples.load(**found.inputs, roles=("train", "tune"))
 

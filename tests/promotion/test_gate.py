@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from components.dataset.rows import write_rows
 from components.dataset.store import write_images
 from components.errors import BundleCorrupt, DataError, PromotionRefused
 from components.model.evaluate import evaluate
@@ -61,7 +62,7 @@ def world(tiny_bundle: Path, tmp_path_factory) -> Callable[..., dict[str, Path]]
         image.meta.model_dump() | {"role": "test", "accepted": True, "boxes": "[]", "ai_visible": False}
         for image in images
     ]
-    pd.DataFrame(rows).assign(label=labels.astype(float)).to_parquet(folder / "accepted.parquet")
+    write_rows(folder / "accepted", pd.DataFrame(rows).assign(label=labels.astype(float), shard="a-0000"))
 
     def make(*, high_sensitivity: float, high_specificity: float) -> dict[str, Path]:
         place = folder / f"{high_sensitivity}-{high_specificity}"
@@ -74,13 +75,13 @@ def world(tiny_bundle: Path, tmp_path_factory) -> Callable[..., dict[str, Path]]
                 json.dumps(body, sort_keys=True, separators=(",", ":")).encode() + b"\n"
             )
             evaluate(
-                accepted=folder / "accepted.parquet", studies=folder / "studies", bundle=place / "bundle",
+                accepted=folder / "accepted", studies=folder / "studies", bundle=place / "bundle",
                 evaluation=place / "evaluation",
                 params=Evaluate(resamples=200, prevalences=(0.1,), min_slice=30, seed=0),
             )  # fmt: skip
         return {
             "challenger": place / "bundle", "evaluation": place / "evaluation",
-            "accepted": folder / "accepted.parquet", "studies": folder / "studies",
+            "accepted": folder / "accepted", "studies": folder / "studies",
         }  # fmt: skip
 
     return make

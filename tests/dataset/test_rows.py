@@ -1,0 +1,64 @@
+"""Tables as a file a shard: read back whole, and only what changed is written."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from components.dataset.rows import rows_sha256, write_rows
+from components.errors import DataError
+
+
+def table(**columns: list) -> pd.DataFrame:
+    """Five images in three shards."""
+    base = {"image_id": list("abcde"), "shard": ["1-x-0", "1-x-0", "1-x-1", "2-y-0", "2-y-0"]}
+    return pd.DataFrame(base | columns)
+
+
+def test_the_folder_reads_as_the_table_in_its_order(tmp_path):
+    rows = table(label=[1.0, None, None, 0.0, 1.0], sex=[None, None, None, "F", None])
+
+    write_rows(tmp_path / "rows", rows)
+
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "rows"), rows)
+
+
+def test_only_files_whose_rows_changed_are_written(tmp_path):
+    write_rows(tmp_path, table(role=["train"] * 5))
+    before = {path.name: path.stat().st_ino for path in tmp_path.iterdir()}
+
+    assert write_rows(tmp_path, table(role=["train", "train", "excluded", "train", "train"])) == 1
+
+    after = {path.name: path.stat().st_ino for path in tmp_path.iterdir()}
+    assert [name for name in sorted(after) if after[name] != before[name]] == ["1-x-1.parquet"]
+
+
+@pytest.mark.parametrize("leave", ["damaged.parquet", ".1-x-0.parquet.part"])
+def test_files_of_no_shard_go(tmp_path, leave):
+    (tmp_path / leave).write_bytes(b"of an earlier run")
+
+    write_rows(tmp_path, table())
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1-x-0.parquet", "1-x-1.parquet", "2-y-0.parquet"]
+
+
+def test_a_damaged_file_is_written_again(tmp_path):
+    write_rows(tmp_path, table())
+    (tmp_path / "2-y-0.parquet").write_bytes(b"PAR1")
+
+    assert write_rows(tmp_path, table()) == 1
+    assert list(pd.read_parquet(tmp_path)["image_id"]) == list("abcde")
+
+
+def test_a_hash_follows_the_rows_and_not_when_they_were_written(tmp_path):
+    write_rows(tmp_path / "one", table(role=["train"] * 5))
+    write_rows(tmp_path / "two", table(role=["test"] * 5))
+    before = rows_sha256(tmp_path / "two")
+    write_rows(tmp_path / "two", table(role=["train"] * 5))
+
+    assert rows_sha256(tmp_path / "two") == rows_sha256(tmp_path / "one") != before
+
+
+def test_a_table_that_is_not_here_has_no_hash(tmp_path):
+    with pytest.raises(DataError, match="no table here; run `dvc repro`"):
+        rows_sha256(tmp_path / "rows")
