@@ -25,6 +25,7 @@ class Paths(Section):
 
     studies: Path
     labels: Path
+    batches: Path
     features: Path
     matches: Path
     cases: Path

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -112,10 +112,13 @@ class Workspace:
         except DataError:
             raise ConfigError(f"{rev}: no such revision in {self.root}; see `git log`") from None
 
-    def commit_data(self, folders: list[Path], message: str) -> str | None:
+    def commit_data(self, folders: list[Path], message: str, files: Sequence[Path] = ()) -> str | None:
         """Version `folders` with DVC, push their bytes, and commit the moved pointers.
 
         Safe to repeat after a kill at any point: bytes reach the remote before the commit that names them.
+
+        Args:
+            files: small files that git itself keeps, and that belong to the same version.
 
         Returns:
             The commit, or None when nothing had changed.
@@ -124,17 +127,18 @@ class Workspace:
             Unavailable: another process holds DVC's lock, or the remote does not answer.
         """
         present = [str(folder) for folder in folders if (self.root / folder).is_dir()]
+        kept = [str(file) for file in files]
         if not present:
             return None
         with self.writing():
             self.complete([folder for folder in folders if str(folder) in present])
             self._dvc("add", "--quiet", *present)
             pointers = [f"{folder}.dvc" for folder in present]
-            if not self._git("status", "--porcelain", "--", *pointers).strip():
+            if not self._git("status", "--porcelain", "--", *pointers, *kept).strip():
                 return None
             self._dvc("push", "--quiet", *pointers)
-            self._git("add", "--", *pointers)
-            self._commit(message, pointers)
+            self._git("add", "--", *pointers, *kept)
+            self._commit(message, [*pointers, *kept])
             return self.head()
 
     def complete(self, folders: list[Path]) -> None:

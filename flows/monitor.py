@@ -8,6 +8,8 @@ from prefect import flow
 from prefect.events import emit_event
 from pydantic import BaseModel
 
+from components.dataset.inputs import judge_predictions
+from components.dataset.limits import read_limits
 from components.errors import PromotionRefused
 from components.monitoring.alerts import raise_alert
 from components.monitoring.drift import drift
@@ -52,11 +54,16 @@ def monitor() -> Watch:
     frame = effect(log.frame)()
     served = frame[frame["bundle_hash"] == champion.name]  # audits gather over the bundle's life, drift over the window
     report = settings.state / "reports" / f"drift-{now:%Y%m%dT%H%M%S}"
+    window = served[served["time"] >= since]
+    limits = read_limits(settings.workspace / params.paths.limits)
+    inputs = effect(judge_predictions)(window, limits=limits, params=params.validate_.images)
     seen = effect(drift)(
         reference=champion / "reference.parquet",
-        current=served[served["time"] >= since],
+        current=window,
         report=report,
         params=params.monitor,
+        inputs=inputs,
+        max_failing=params.validate_.dataset.max_quarantined,
     )
     performance = effect(audited)(cases=served, params=params.monitor)
     alert = effect(raise_alert)(

@@ -17,6 +17,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 ROOMS = ("dataset", "model", "promotion", "serving", "monitoring", "feedback")
 # Knowledge that several rooms need; everything else in a room is a step, and reaches others through the data it wrote.
 NOUNS = {
+    "components.dataset.inputs",
     "components.dataset.rows",
     "components.dataset.store",
     "components.model.comparison",

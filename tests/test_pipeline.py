@@ -50,6 +50,7 @@ def built(tmp_path_factory) -> Path:
     for name in ("data", "models", "reports"):  # where outputs go; what is kept out of git stays behind
         shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("[!.]*"))
     shutil.copy(REPOSITORY / "dvc.yaml", root)
+    (root / "data/batches").mkdir()
     for name in ("data/merges.csv", "data/limits.yaml"):
         shutil.copy(REPOSITORY / name, root / "data")
     params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())

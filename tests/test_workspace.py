@@ -74,6 +74,18 @@ def test_a_data_commit_moves_the_pointer_and_nothing_else(workspace):
     assert git(workspace.root, "status", "--porcelain") == ""
 
 
+def test_a_file_of_gits_own_is_part_of_the_version(workspace):
+    """Also where no bytes are new: what was refused is worth a version."""
+    workspace.commit_data(STUDIES, "first")
+    record = Path("data/refused.json")
+    (workspace.root / record).write_text("{}")
+
+    commit = workspace.commit_data(STUDIES, "second", [record])
+
+    assert git(workspace.root, "show", "--name-only", "--format=", commit).split() == ["data/refused.json"]
+    assert workspace.commit_data(STUDIES, "third", [record]) is None
+
+
 def test_nothing_new_commits_nothing(workspace):
     workspace.commit_data(STUDIES, "Take in 1 shard")
 

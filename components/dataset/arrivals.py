@@ -123,7 +123,7 @@ class Arrivals:
         self.counts: dict[str, Counter[str]] = {
             name: Counter() for name in ("refused", "refused_by_label", "labels", "sites")
         }
-        self.added = self.duplicates = self.weight = 0
+        self.added = self.duplicates = self.copies = self.weight = 0
 
     def take(self, outcome: Outcome) -> None:
         """Sort one outcome in; write a shard when enough has gathered."""
@@ -149,6 +149,7 @@ class Arrivals:
         elif twin := self.by_pixels.get(image.pixel_sha256):
             # The same picture under another name: what is said about it is another voice about the first.
             self.duplicates += 1
+            self.copies += 1
             self._hear(twin, said, f"{self.offer.reader}/{image_id}")
         else:
             self._add(image, said)

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
+from components.dataset.inputs import Inputs
 from components.dataset.intake import Batch
 from components.dataset.page import write_page
 from components.dataset.quarantine import Entry, waiting
-from components.dataset.store import atomic_folder
+from components.dataset.store import atomic_folder, label_events
+from components.dataset.thumbnails import gallery
 from components.radiograph.labels import FRACTURE, NO_FRACTURE
 
 ALPHA = 0.01  # of the test below, once a batch
@@ -64,11 +67,15 @@ def lean(batch: Batch) -> Lean:
     return Lean(refused=refused, added=added, p_value=p_value)
 
 
-def report_batch(batch: Batch, refused: Sequence[Entry], folder: Path) -> Lean:
+def report_batch(
+    batch: Batch, refused: Sequence[Entry], inputs: Inputs, folder: Path, *, studies: Path, labels: Path
+) -> Lean:
     """Write `folder`: index.html for people, results.json for machines. Pseudonyms, hashes and counts only.
 
     Args:
         refused: the quarantine's list, of any batches; those of this one are shown.
+        inputs: what the suite `images` says of what came in.
+        studies, labels: for pictures of the images that fail it; of no others are pixels read.
 
     Raises:
         DataError: no disk space.
@@ -80,7 +87,23 @@ def report_batch(batch: Batch, refused: Sequence[Entry], folder: Path) -> Lean:
         "lean": leaning.model_dump() | {"text": leaning.text(), "loud": leaning.loud},
         "reasons": [group.model_dump() for group in waiting(mine, set())],
         "refused": [line.model_dump() for line in mine],
+        "inputs": inputs.model_dump(),
     }
     with atomic_folder(folder) as draft:
-        write_page(draft, "batch.html.j2", document, listed=LISTED)
+        pictures = gallery(_failing(inputs, labels, batch.batch), studies, batch.batch)
+        write_page(draft, "batch.html.j2", document, listed=LISTED, quality=inputs.text(), gallery=pictures)
     return leaning
+
+
+def _failing(inputs: Inputs, labels: Path, batch: str) -> pd.DataFrame:
+    """The images that fail, as the gallery takes them; labels as the source states them."""
+    said = label_events(labels, batch).drop_duplicates("image_id", keep="last").set_index("image_id")["label"]
+    ids = pd.Series([failure.image_id for failure in inputs.failures], dtype=object)
+    return pd.DataFrame(
+        {
+            "image_id": ids,
+            "picture_id": ids,
+            "label": ids.map(said).map({FRACTURE: 1.0, NO_FRACTURE: 0.0}).astype("float64"),
+            "reasons": pd.Series([";".join(failure.reasons) for failure in inputs.failures], dtype=object),
+        }
+    )

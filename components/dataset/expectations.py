@@ -156,11 +156,11 @@ def version(checks: list[Check]) -> str:
     return sha256(document.encode()).hexdigest()[:12]
 
 
-def judge(checks: list[Check], tables: dict[str, pd.DataFrame], *, docs: Path) -> list[Verdict]:
+def judge(checks: list[Check], tables: dict[str, pd.DataFrame], *, docs: Path | None = None) -> list[Verdict]:
     """Judge every check on its table; the first column of a table is its key. Nothing leaves the machine.
 
     Args:
-        docs: a folder that Great Expectations' Data Docs are written to.
+        docs: a folder that Great Expectations' Data Docs are written to, where they are wanted.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its imports deprecate each other
@@ -177,7 +177,8 @@ def judge(checks: list[Check], tables: dict[str, pd.DataFrame], *, docs: Path) -
         progress_bars=ProgressBarsConfig(globally=False),
     )
     context = gx.get_context(mode="ephemeral", project_config=config)
-    context.add_data_docs_site("docs", data_docs.site(docs))
+    if docs:
+        context.add_data_docs_site("docs", data_docs.site(docs))
     source = context.data_sources.add_pandas("tables")
     verdicts = {}
     places = list(dict.fromkeys((check.table, check.site) for check in sorted(checks, key=lambda one: one.table)))
@@ -198,9 +199,19 @@ def judge(checks: list[Check], tables: dict[str, pd.DataFrame], *, docs: Path) -
         for result in outcome.results:
             check = mine[result.expectation_config.meta["check"]]
             verdicts[id(check)] = _verdict(check, rows, key, result)
-    context.build_data_docs(site_names=["docs"])
-    data_docs.settle(docs)
+    if docs:
+        context.build_data_docs(site_names=["docs"])
+        data_docs.settle(docs)
     return [verdicts[id(check)] for check in checks]
+
+
+def reasons_of(image_ids: pd.Series, verdicts: list[Verdict]) -> pd.Series:
+    """The names of the checks each image fails, in the order of the suite, joined by ";"; indexed as `image_ids`."""
+    reasons = pd.Series("", index=image_ids.index)
+    for verdict in verdicts:
+        hit = image_ids.isin(verdict.failing)
+        reasons[hit] = (reasons[hit] + ";" + verdict.check.name).str.lstrip(";")
+    return reasons
 
 
 def _of_site(rows: pd.DataFrame, site: str, sites: list[str | None]) -> pd.DataFrame:

@@ -36,12 +36,22 @@ def image_facts(table: pd.DataFrame, features: Path) -> pd.DataFrame:
     known = pd.concat(parts).set_index("image_id") if parts else pd.DataFrame(index=pd.Index([]))
     if missing := int((~table["image_id"].isin(known.index)).sum()):
         raise DataError(f"{features}: {missing} of {len(table)} images lack features; run `inspect`")
-    known = known.loc[table["image_id"]].reset_index()
-    facts = known[["image_id", "polarity_ok", *NEEDED]].copy()
-    facts["measured"] = np.isfinite(known[list(NEEDED)].to_numpy(dtype=float)).all(axis=1)
-    facts["site"] = table["site"].to_numpy()
+    facts = measured_facts(known.loc[table["image_id"]].reset_index(), table["site"])
     facts["side_px"] = table[["rows", "columns"]].min(axis=1).to_numpy()
     facts["label_agrees"] = ~table["image_id"].isin(_contradicted(table)).to_numpy()
+    return facts
+
+
+def measured_facts(measured: pd.DataFrame, sites: pd.Series) -> pd.DataFrame:
+    """What the measurements alone say of every image: the columns of the suite `images`, but for size and label.
+
+    Args:
+        measured: image_id, polarity_ok and NEEDED, one row an image.
+        sites: of the same images, in the same order.
+    """
+    facts = measured[["image_id", "polarity_ok", *NEEDED]].reset_index(drop=True)
+    facts["measured"] = np.isfinite(facts[list(NEEDED)].to_numpy(dtype=float)).all(axis=1)
+    facts["site"] = sites.to_numpy()
     return facts
 
 

@@ -2,9 +2,35 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
+
 import pandas as pd
 
+from components.dataset.batches import BatchRecord
 from components.dataset.expectations import Verdict
+
+
+def at_intake(records: Iterable[BatchRecord]) -> list[dict[str, str]]:
+    """name and found, of what never reached the archive: refusals, most frequent first, copies, contradictions.
+
+    Args:
+        records: of every batch; a copy or a contradiction counts in every batch that offers it.
+    """
+    records = list(records)
+    refused: dict[str, Counter[str]] = {}
+    for record in records:
+        for reason, labels in record.refused.items():
+            refused.setdefault(reason, Counter()).update(labels)
+    found = {}
+    for reason, labels in sorted(refused.items(), key=lambda entry: (-entry[1].total(), entry[0])):
+        listed = ", ".join(f"{label.replace('_', ' ')} {count}" for label, count in sorted(labels.items()))
+        found[f"refused at intake: {reason}"] = f"{labels.total()} files ({listed})"
+    if copies := sum(record.copies for record in records):
+        found["exact duplicates"] = f"{copies} images under another name, dropped at intake"
+    if torn := sum(record.disagreements for record in records):
+        found["source contradicts itself"] = f"{torn} images, their label is unknown"
+    return [{"name": name, "found": sentence} for name, sentence in found.items()]
 
 
 def findings(table: pd.DataFrame, verdicts: list[Verdict], facts: dict[str, pd.DataFrame]) -> list[dict[str, str]]:

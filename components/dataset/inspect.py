@@ -31,7 +31,7 @@ def inspect(*, studies: Path, features: Path) -> None:
     Raises:
         DataError: no shards, a damaged shard, or no disk space.
     """
-    refresh(studies, features, Features(), _measure, None)
+    refresh(studies, features, Features(), measured, None)
 
 
 class Features:
@@ -56,7 +56,8 @@ def measured_by() -> list[Path]:
     return sorted(Path(str(sys.modules[name].__file__)) for name in modules)
 
 
-def _measure(_: None, task: Task) -> list[Row]:
+def measured(_: None, task: Task) -> list[Row]:
+    """The rows of one row group, by SCHEMA, in order (in any process)."""
     shard, group = task
     return [
         {"image_id": image.meta.image_id, "thumbnail": likeness.thumbnail(image.pixels).tobytes()}

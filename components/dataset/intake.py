@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from components import params
 from components.dataset.arrivals import Arrivals, Door, looked
+from components.dataset.batches import BatchRecord, Counts, counted
 from components.dataset.items import Source
 from components.dataset.quarantine import entries
 from components.dataset.sources import open_source
@@ -31,7 +32,9 @@ class Batch(BaseModel):
     Attributes:
         batch: running number and a keyed hash of what was offered.
         duplicates: images that were in the archive already, by identity or by pixels.
+        copies: those of them that came under another name, with the very pixels of another image.
         refused: by reason. refused_by_label: the same, by what the source said they show: refusals are rarely random.
+        refused_first: by both, and only files that no other batch was refused for.
         labels: of the added images, as the source states them.
         disagreements: images about which the source contradicts itself; their label is unknown.
         label_events: that were new.
@@ -42,12 +45,20 @@ class Batch(BaseModel):
     batch: str
     added: int
     duplicates: int
+    copies: int
     refused: dict[str, int]
     refused_by_label: dict[str, int]
+    refused_first: Counts
     labels: dict[str, int]
     sites: dict[str, int]
     disagreements: int
     label_events: int
+
+    def record(self) -> BatchRecord:
+        """What a build cannot see of this batch."""
+        return BatchRecord(
+            batch=self.batch, refused=self.refused_first, copies=self.copies, disagreements=self.disagreements
+        )
 
     def message(self) -> str:
         """The subject and body of the commit that versions this batch."""
@@ -103,12 +114,16 @@ def intake(
             progress(done, len(offer.items))
     events = arrivals.finish()
     counts = {name: dict(sorted(counter.items())) for name, counter in arrivals.counts.items()}
+    mine = [line for line in entries(quarantine) if content_of(line.batch) == content_of(batch)]
+    first = counted((line.reason, line.label) for line in mine)
     return Batch(
         batch=batch,
         added=arrivals.added,
         duplicates=arrivals.duplicates,
+        copies=arrivals.copies,
         refused=counts["refused"],
         refused_by_label=counts["refused_by_label"],
+        refused_first=first,
         labels=counts["labels"],
         sites=counts["sites"],
         disagreements=offer.disagreements,

@@ -197,9 +197,9 @@ def content_of(batch: str) -> str:
     return batch.partition("-")[2]
 
 
-def shards(folder: Path) -> list[Path]:
-    """The shards of `folder` in order of arrival; none when it does not exist."""
-    return sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
+def shards(folder: Path, batch: str | None = None) -> list[Path]:
+    """The shards of `folder`, or of one batch of it, in order of arrival; none when it does not exist."""
+    return sorted(path for path in folder.glob(f"{batch}-*.parquet" if batch else "[!.]*.parquet"))
 
 
 def sweep(folder: Path) -> None:
@@ -219,14 +219,14 @@ def keep_only(folder: Path, names: set[str]) -> None:
         stray.unlink()
 
 
-def catalog(studies: Path) -> pd.DataFrame:
-    """Every image but its pixels, in order of arrival, with the `shard` it is in.
+def catalog(studies: Path, batch: str | None = None) -> pd.DataFrame:
+    """Every image, or every one of a batch, but its pixels, in order of arrival, with the `shard` it is in.
 
     What a column holds does not depend on what is missing from it: age_years, hour and windows are float64 with
     NaN, texts and `hardware` are objects with None. Columns that a shard was written without are missing from it.
     """
     tables = []
-    for path in shards(studies):
+    for path in shards(studies, batch):
         known = set(pq.read_schema(path).names)  # shards stay as they were written, columns are added
         table = pq.read_table(path, columns=[name for name in CATALOG_COLUMNS if name in known])
         tables.append(table.append_column("shard", pa.array([path.stem] * table.num_rows, pa.string())))
@@ -236,8 +236,11 @@ def catalog(studies: Path) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(NUMBERS, "float64") | {"hardware": "object"})
 
 
-def read_pixels(studies: Path, image_ids: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
+def read_pixels(studies: Path, image_ids: Iterable[str], batch: str | None = None) -> Iterator[tuple[str, np.ndarray]]:
     """The pixels of the named images, shard by shard, in order of arrival.
+
+    Args:
+        batch: the only batch to look in.
 
     Yields:
         (image_id, (rows, columns) uint8 or uint16).
@@ -246,7 +249,7 @@ def read_pixels(studies: Path, image_ids: Iterable[str]) -> Iterator[tuple[str, 
         DataError: an image is not in the archive.
     """
     wanted = set(image_ids)
-    for path in shards(studies):
+    for path in shards(studies, batch):
         if not wanted:
             return
         file = pq.ParquetFile(path)
@@ -268,9 +271,9 @@ def count_events(labels: Path) -> int:
     return sum(pq.read_metadata(path).num_rows for path in shards(labels))
 
 
-def label_events(labels: Path) -> pd.DataFrame:
-    """Every label event, in order of arrival."""
-    tables = [pq.read_table(path) for path in shards(labels)]
+def label_events(labels: Path, batch: str | None = None) -> pd.DataFrame:
+    """Every label event, or every one of a batch, in order of arrival."""
+    tables = [pq.read_table(path) for path in shards(labels, batch)]
     return pa.concat_tables(tables).to_pandas() if tables else pd.DataFrame(columns=LABEL_SCHEMA.names)
 
 

@@ -17,11 +17,12 @@ PICTURES = 12  # pictures with contradicting labels that are shown, each with ev
 CONFLICT = "label_conflict"
 
 
-def gallery(table: pd.DataFrame, studies: Path) -> list[dict[str, object]]:
+def gallery(table: pd.DataFrame, studies: Path, batch: str | None = None) -> list[dict[str, object]]:
     """What the page shows: one block a reason, and one a picture that has opposite labels.
 
     Args:
         table: accepted or not, with image_id, label, reasons, picture_id; in order of arrival.
+        batch: the only one that they are of.
 
     Returns:
         [{"title", "images": [{"image_id", "label", "picture"}]}], `picture` a PNG as a data URI.
@@ -33,7 +34,7 @@ def gallery(table: pd.DataFrame, studies: Path) -> list[dict[str, object]]:
     blocks += [("one picture, opposite labels", table[table["picture_id"] == picture]) for picture in pictures]
     for reason in sorted(set(reasons) - {CONFLICT}):
         blocks.append((reason, refused.loc[reasons.index[reasons == reason]].head(EACH)))
-    drawn = _drawn(studies, {image_id for _, rows in blocks for image_id in rows["image_id"]})
+    drawn = _drawn(studies, {image_id for _, rows in blocks for image_id in rows["image_id"]}, batch)
     return [
         {
             "title": title,
@@ -46,11 +47,11 @@ def gallery(table: pd.DataFrame, studies: Path) -> list[dict[str, object]]:
     ]
 
 
-def _drawn(studies: Path, image_ids: Iterable[str]) -> dict[str, str]:
+def _drawn(studies: Path, image_ids: Iterable[str], batch: str | None) -> dict[str, str]:
     shrink = Transform(SIDE).apply
     return {
         image_id: "data:image/png;base64," + base64.b64encode(encode(shrink(pixels))).decode()
-        for image_id, pixels in read_pixels(studies, image_ids)
+        for image_id, pixels in read_pixels(studies, image_ids, batch)
     }
 
 

@@ -9,9 +9,18 @@ from typing import Any
 
 import pandas as pd
 
-from components.dataset.expectations import Verdict, dataset_checks, image_checks, judge, split_checks, version
+from components.dataset.batches import BatchRecord, read_records
+from components.dataset.expectations import (
+    Verdict,
+    dataset_checks,
+    image_checks,
+    judge,
+    reasons_of,
+    split_checks,
+    version,
+)
 from components.dataset.facts import balance, image_facts, set_facts
-from components.dataset.findings import findings
+from components.dataset.findings import at_intake, findings
 from components.dataset.limits import read_limits
 from components.dataset.page import write_page
 from components.dataset.rows import write_rows
@@ -24,7 +33,15 @@ SUITES = ("images", "dataset", "splits")
 
 
 def validate(
-    *, splits: Path, features: Path, studies: Path, limits: Path, accepted: Path, validation: Path, params: Validate
+    *,
+    splits: Path,
+    features: Path,
+    studies: Path,
+    batches: Path,
+    limits: Path,
+    accepted: Path,
+    validation: Path,
+    params: Validate,
 ) -> None:
     """Write `accepted` (a file a shard: the rows of `splits` plus accepted, reasons) and the report `validation`.
 
@@ -33,11 +50,12 @@ def validate(
 
     Args:
         studies: for pictures of the images that are not accepted; of no others are pixels read.
+        batches: what intake refused and dropped, for the findings.
         limits: what sites have learned; it replaces the thresholds of `params` for their images.
 
     Raises:
         ConfigError: `limits` is damaged.
-        DataError: images without features.
+        DataError: images without features, or a damaged record of a batch.
         ExpectationsFailed: what failed, expected, found, and what to do.
     """
     table = pd.read_parquet(splits)
@@ -46,25 +64,17 @@ def validate(
     with tempfile.TemporaryDirectory() as name:
         docs = Path(name)
         rows = judge(checks, {"images": image_facts(table, features)}, docs=docs / "images")
-        table["reasons"] = _reasons(table, rows)
+        table["reasons"] = reasons_of(table["image_id"], rows)
         table["accepted"] = table["reasons"] == ""
         facts = set_facts(table, min_stratum=whole.min_stratum)
         sets = judge([*dataset_checks(whole), *split_checks(whole)], facts, docs=docs / "set")
         failed = [verdict for verdict in sets if not verdict.success and verdict.check.severity == "critical"]
-        _report(validation, table, [*rows, *sets], facts, docs, gallery(table, studies), passed=not failed)
+        pictures, records = gallery(table, studies), read_records(batches)
+        _report(validation, table, [*rows, *sets], facts, records, docs, pictures, passed=not failed)
     if failed:
         shutil.rmtree(accepted, ignore_errors=True)
         raise ExpectationsFailed(f"{len(failed)} of {len(sets)} expectations failed: {_told(failed)}; see {validation}")
     write_rows(accepted, table)
-
-
-def _reasons(table: pd.DataFrame, verdicts: list[Verdict]) -> pd.Series:
-    """The names of the checks each image fails, in the order of the suite, joined by ";"."""
-    reasons = pd.Series("", index=table.index)
-    for verdict in verdicts:
-        hit = table["image_id"].isin(verdict.failing)
-        reasons[hit] = (reasons[hit] + ";" + verdict.check.name).str.lstrip(";")
-    return reasons
 
 
 def _told(failed: list[Verdict]) -> str:
@@ -79,6 +89,7 @@ def _report(
     table: pd.DataFrame,
     verdicts: list[Verdict],
     facts: dict[str, pd.DataFrame],
+    records: list[BatchRecord],
     docs: Path,
     pictures: list[dict[str, object]],
     *,
@@ -100,7 +111,7 @@ def _report(
             "rows": refused[["image_id", "reasons"]].to_dict("records"),
         },
         "shortcuts": facts["shortcuts"].astype(object).where(facts["shortcuts"].notna(), None).to_dict("records"),
-        "findings": findings(table, verdicts, facts),
+        "findings": [*at_intake(records), *findings(table, verdicts, facts)],
         "balance": balance(table[table["accepted"]]),
     }
     with atomic_folder(validation) as folder:

@@ -16,6 +16,7 @@ from components.promotion.ledger import Entry, Ledger, SigningKey
 
 Severity = Literal["notice", "warning", "critical"]
 PERFORMANCE = "performance:sensitivity"
+UNUSABLE = "inputs:images"
 
 
 def raise_alert(
@@ -93,6 +94,7 @@ def findings(drift: Drift | None, performance: AuditedPerformance | None) -> tup
     codes: list[str] = []
     if drift is not None:
         codes += [f"drift:{feature.name}" for feature in drift.tested if feature.drifted]
+        codes += [UNUSABLE] if drift.unusable else []
         codes += [f"site:{name}" for name in drift.new_sites] + [f"device:{name}" for name in drift.new_devices]
     if performance is not None and performance.alarm:
         codes.append(PERFORMANCE)
@@ -102,7 +104,7 @@ def findings(drift: Drift | None, performance: AuditedPerformance | None) -> tup
 def _severity(found: tuple[str, ...]) -> Severity:
     if PERFORMANCE in found:
         return "critical"
-    return "warning" if any(code.startswith("drift:") for code in found) else "notice"
+    return "warning" if any(code == UNUSABLE or code.startswith("drift:") for code in found) else "notice"
 
 
 def _relative(report: Path | None, state: Path | None) -> str | None:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from components import params
+from components.dataset.inputs import Inputs
 from components.dataset.store import atomic_folder
 from components.errors import DataError
 from components.model.statistics import benjamini_hochberg
@@ -23,7 +24,16 @@ MIN_VALUES = 20  # values a column needs on both sides to be tested
 PERMUTATIONS = 999
 
 
-def drift(*, reference: Path, current: pd.DataFrame, report: Path, params: params.Monitor, seed: int = 0) -> Drift:
+def drift(
+    *,
+    reference: Path,
+    current: pd.DataFrame,
+    report: Path,
+    params: params.Monitor,
+    inputs: Inputs | None = None,
+    max_failing: float = 1.0,
+    seed: int = 0,
+) -> Drift:
     """Judge `current` against `reference`; write `report`/drift.json and drift.html.
 
     Args:
@@ -31,6 +41,8 @@ def drift(*, reference: Path, current: pd.DataFrame, report: Path, params: param
         current: the window, as PredictionLog.frame gives it, of one bundle. Never changed.
         report: folder to make; an earlier one is replaced.
         params: window, floors and rates.
+        inputs: what the suite `images` says of the same window.
+        max_failing: share of its images that may fail it.
         seed: of the embedding test's folds and permutations.
 
     Raises:
@@ -40,11 +52,21 @@ def drift(*, reference: Path, current: pd.DataFrame, report: Path, params: param
 
     known = _reference(reference)
     cases = _window(current)
-    found = _judge(known, cases, params, seed)
+    found = _with(inputs, max_failing, _judge(known, cases, params, seed))
     with atomic_folder(report) as folder:
         (folder / "drift.json").write_text(found.model_dump_json(indent=2) + "\n", encoding="utf-8")
         (folder / "drift.html").write_text(render(found, known, cases, params), encoding="utf-8")
     return found
+
+
+def _with(inputs: Inputs | None, max_failing: float, found: Drift) -> Drift:
+    """The verdict, and what is to be said of the images themselves."""
+    if inputs is None:
+        return found
+    unusable = found.status != "insufficient" and inputs.share > max_failing
+    limit = f" A data set may have {max_failing:.0%}." if unusable else ""
+    said = (f"{inputs.text()}{limit}",) if inputs.failures else ()
+    return found.model_copy(update={"inputs": inputs, "unusable": unusable, "reasons": (*found.reasons, *said)})
 
 
 def _reference(path: Path) -> pd.DataFrame:

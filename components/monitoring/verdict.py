@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from components.dataset.inputs import Inputs
+
 SCORE, EMBEDDING, MIXES = "probability", "embedding", ("body_region", "view")
 
 
@@ -46,7 +48,12 @@ class Site(_Record):
 
 
 class Drift(_Record):
-    """What one window shows beside the reference. `drifted` is False when it is `insufficient`."""
+    """What one window shows beside the reference. `drifted` is False when it is `insufficient`.
+
+    Attributes:
+        inputs: what the suite `images` says of the window's images, None where it was not asked.
+        unusable: more of them fail it than a data set may have; said only of a window with enough cases.
+    """
 
     status: Literal["insufficient", "stable", "drifted"]
     cases: int
@@ -63,6 +70,8 @@ class Drift(_Record):
     new_devices: tuple[str, ...]
     untested: tuple[str, ...]
     reasons: tuple[str, ...]
+    inputs: Inputs | None = None
+    unusable: bool = False
 
     @property
     def drifted(self) -> bool:

@@ -37,7 +37,7 @@ CALLS = {
 LABELS = {"fracture": "Fracture", "no_fracture": "No fracture", "unknown": "Cannot tell"}
 SEVERITIES = {
     "critical": ("▲", "Critical: the model may be missing fractures"),
-    "warning": ("▲", "Warning: cases have drifted from what the model was made on"),
+    "warning": ("▲", "Warning: cases are no longer like what the model was made on"),
     "notice": ("◆", "Notice: something new is being sent"),
     "clear": ("○", "Cleared"),
 }

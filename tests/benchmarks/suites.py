@@ -54,6 +54,7 @@ def main() -> None:
         started, busy = time.perf_counter(), time.process_time()
         validate(
             splits=folder / "splits", features=folder / "features", studies=folder / "studies",
+            batches=folder / "batches",
             limits=folder / "limits.yaml",
             accepted=folder / "accepted", validation=folder / "validation", params=load().validate_,
         )  # fmt: skip

@@ -7,13 +7,20 @@ import json
 import pytest
 
 from components.dataset.batch_report import lean, report_batch
+from components.dataset.inputs import judge_batch
 from components.dataset.intake import Batch
+from components.dataset.limits import Limits
 from components.dataset.quarantine import entries
+from components.params import ImageExpectations
 
 NOTHING = {
-    "batch": "000001-0123456789ab", "added": 0, "duplicates": 0, "refused": {}, "refused_by_label": {}, "labels": {},
-    "sites": {}, "disagreements": 0, "label_events": 0,
+    "batch": "000001-0123456789ab", "added": 0, "duplicates": 0, "copies": 0, "refused": {}, "refused_by_label": {},
+    "refused_first": {}, "labels": {}, "sites": {}, "disagreements": 0, "label_events": 0,
 }  # fmt: skip
+
+IMAGES = ImageExpectations(
+    min_side_px=96, max_saturation=0.6, min_grey_levels=64, min_field_fraction=0.05, min_sharpness=1.0
+)
 
 
 def batch(**changes) -> Batch:
@@ -51,8 +58,13 @@ def reported(home, make, tmp_path):
     shots[0].data = shots[0].data[:900]
     shots[3].data = b"nobody's picture"
     done = home.take_in(make.fracatlas(tmp_path / "DOE_JANE", shots))
-    leaning = report_batch(done, entries(home.quarantine), tmp_path / "report")
-    return tmp_path / "report", done, leaning
+    inputs = judge_batch(studies=home.studies, batch=done.batch, limits=Limits(), params=IMAGES)
+    report(home, done, inputs, tmp_path / "report")
+    return tmp_path / "report", done, inputs
+
+
+def report(home, done, inputs, folder) -> None:
+    report_batch(done, entries(home.quarantine), inputs, folder, studies=home.studies, labels=home.labels)
 
 
 def test_the_page_names_every_refusal_by_its_hash(reported, home):
@@ -79,8 +91,8 @@ def test_results_say_what_the_batch_said(reported):
 
 
 def test_the_same_batch_makes_the_same_page(reported, home, tmp_path):
-    folder, done, _ = reported
-    report_batch(done, entries(home.quarantine), tmp_path / "again")
+    folder, done, inputs = reported
+    report(home, done, inputs, tmp_path / "again")
 
     for name in ("index.html", "results.json"):
         assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()

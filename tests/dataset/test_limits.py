@@ -80,8 +80,8 @@ class Archive:
             write_images(studies, map(radiograph, self.splits["image_id"]), batch="000001-a", shard_bytes=10**9)
         validate(
             splits=self.folder / "splits", features=self.folder / "features", studies=studies,
-            limits=self.limits, accepted=self.folder / "accepted", validation=self.folder / "validation",
-            params=self.params,
+            batches=self.folder / "batches", limits=self.limits,
+            accepted=self.folder / "accepted", validation=self.folder / "validation", params=self.params,
         )  # fmt: skip
         return pd.read_parquet(self.folder / "accepted")
 

@@ -73,6 +73,7 @@ def test_a_wrong_tag_ends_in_quarantine_with_its_reason(home, tmp_path):
             splits=home.folder / "splits",
             features=home.folder / "features",
             studies=home.studies,
+            batches=home.folder / "batches",
             limits=home.folder / "limits.yaml",
             accepted=home.folder / "accepted",
             validation=home.folder / "validation",

@@ -89,7 +89,7 @@ class Tables:
         self.features.to_parquet(self.folder / "features" / "a.parquet")
         validate(
             splits=self.folder / "splits", features=self.folder / "features", studies=self.studies,
-            limits=self.folder / "limits.yaml", accepted=self.folder / "accepted",
+            batches=self.folder / "batches", limits=self.folder / "limits.yaml", accepted=self.folder / "accepted",
             validation=self.folder / "validation", params=params,
         )  # fmt: skip
         return pd.read_parquet(self.folder / "accepted")

@@ -8,8 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from components.dataset.inputs import judge_predictions
+from components.dataset.limits import Limits
 from components.errors import DataError
+from components.monitoring.alerts import findings
 from components.monitoring.drift import _judge, drift
+from components.params import ImageExpectations
 from tests.monitoring.windows import MONITOR, reference, window
 
 
@@ -141,3 +145,42 @@ def test_an_insufficient_window_still_has_a_report(tmp_path):
     written = json.loads((tmp_path / "report" / "drift.json").read_text())
     assert written["status"] == "insufficient"
     assert "only 20 cases in the window" in (tmp_path / "report" / "drift.html").read_text()
+
+
+IMAGES = ImageExpectations(
+    min_side_px=96, max_saturation=0.6, min_grey_levels=64, min_field_fraction=0.25, min_sharpness=1.0
+)
+
+
+def watched(tmp_path, *, failing: int, patients: int = 60):
+    """A calm window whose first `failing` images are overexposed; a quarter of them may be."""
+    good = {"saturation": 0.01, "grey_levels": 200.0, "field_fraction": 0.9, "sharpness": 50.0, "polarity_ok": True}
+    table = window(seed=19, patients=patients).assign(**good)
+    table.loc[: failing - 1, "saturation"] = 0.9
+    inputs = judge_predictions(table, limits=Limits(), params=IMAGES)
+    known = window(seed=1, patients=300).assign(**good)
+    return drift(
+        reference=reference(tmp_path, known), current=table, report=tmp_path / "report", params=MONITOR,
+        inputs=inputs, max_failing=0.25,
+    )  # fmt: skip
+
+
+def test_images_that_no_training_set_would_have_are_told_and_are_no_drift(tmp_path):
+    found = watched(tmp_path, failing=6)
+
+    assert found.reasons == ("Quality: 6 of 120 images fail the suite `images` (max_saturation 6).",)
+    assert (found.unusable, findings(found, None)) == (False, ())
+
+
+def test_more_of_them_than_a_data_set_may_have_are_an_alert(tmp_path):
+    found = watched(tmp_path, failing=36)
+
+    assert "Quality: 36 of 120 images fail the suite `images` (max_saturation 36). A data set may have 25%." in (
+        found.reasons
+    )
+    assert "inputs:images" in findings(found, None)
+    assert "Quality: 36 of 120 images" in (tmp_path / "report" / "drift.html").read_text()
+
+
+def test_a_few_cases_alarm_nobody_however_bad(tmp_path):
+    assert not watched(tmp_path, failing=20, patients=10).unusable

@@ -173,7 +173,7 @@ def test_alerts_come_from_the_ledger(clinic, config):
         },
     )
     page = clinic.get("/alerts").text
-    assert "Warning: cases have drifted" in page
+    assert "Warning: cases are no longer like" in page
     assert "sharpness drifted by 0.41" in page
     assert "<dt>cases</dt><dd>80</dd>" in page
 
