@@ -14,27 +14,24 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 import yaml
 
-from components import errors
+from components import errors, writer_lock
 from components.errors import ConfigError, DataError, OsteoflowError, Unavailable
 
 log = logging.getLogger("osteoflow.workspace")
 
-LOCK_WAIT_SECONDS = 600
-# What DVC prints when another process holds its lock, or the remote does not answer: waiting helps.
-TRANSIENT = ("Unable to acquire lock", "Timeout", "Could not connect", "EndpointConnectionError", "timed out")
-
-# State folders whose writer lock this task (and what it calls) holds.
-_HELD: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())
+# What git or DVC prints when another process holds its lock, or the remote does not answer: waiting helps.
+TRANSIENT = (
+    "Unable to acquire lock", "is being blocked by", ".lock': File exists",
+    "Timeout", "Could not connect", "EndpointConnectionError", "timed out",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -186,6 +183,17 @@ class Workspace:
             self._commit(message, [str(path)])
             return self.head()
 
+    def unversioned(self, folders: list[Path]) -> frozenset[Path]:
+        """The files in `folders` that HEAD's pointers do not name; none where a pointer's list is not here to tell."""
+        found: set[Path] = set()
+        for folder in folders:
+            try:
+                named = self.listing(self.pointer("HEAD", f"{folder}.dvc"))
+            except DataError:
+                continue
+            found |= {path for path in (self.root / folder).glob("*") if path.name not in named}
+        return frozenset(found)
+
     def pointed(self, folder: Path) -> int:
         """How many files the DVC pointer of `folder` names; 0 without one."""
         pointer = (self.root / folder).with_name(f"{folder.name}.dvc")
@@ -302,26 +310,12 @@ class Workspace:
         Raises:
             Unavailable: another writer kept it for longer than ten minutes.
         """
-        held = _HELD.get()
-        if self.state in held:
+        with writer_lock.writing(self._lock, self.root):
             yield
-            return
-        self.state.mkdir(parents=True, exist_ok=True)
-        with (self.state / "writer.lock").open("w") as handle:
-            deadline = time.monotonic() + LOCK_WAIT_SECONDS
-            while True:
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise Unavailable(f"{self.root}: another writer holds the workspace; try again later") from None
-                    time.sleep(0.2)
-            token = _HELD.set(held | {self.state})
-            try:
-                yield
-            finally:
-                _HELD.reset(token)
+
+    @property
+    def _lock(self) -> Path:
+        return self.state / "writer.lock"
 
     def _commit(self, message: str, paths: list[str]) -> None:
         unnamed = ["-c", f"user.name={self.author}", "-c", "user.email=osteoflow@localhost"]
@@ -349,20 +343,26 @@ class Workspace:
             "AWS_REQUEST_CHECKSUM_CALCULATION": self.checksums,
         }
         lines: list[str] = []
-        with subprocess.Popen(
-            command,
-            cwd=self.root,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        ) as process:
+        with (
+            writer_lock.at_work(self._lock, name) as handles,
+            subprocess.Popen(
+                command,
+                cwd=self.root,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                pass_fds=handles,
+            ) as process,
+        ):
             assert process.stdout is not None
             for line in process.stdout:
                 lines.append(line)
                 log.log(level, "%s", line.rstrip())
+            if process.wait() < 0:
+                raise Unavailable(f"{name}: killed (signal {-process.returncode}), most likely out of memory; repeat")
         output = "".join(lines)
         if process.returncode:
             raise _as_error(name, command, output)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import BaseModel
 
 from components.dataset.batch_report import Lean
 from components.dataset.inputs import Inputs
 from components.dataset.intake import Batch
+from components.workspace import Workspace
 
 
 class Arrival(BaseModel):
@@ -36,3 +39,15 @@ class Arrival(BaseModel):
         said = [self.batch.message(), f"source: {self.found}" if self.found else ""]
         said += [self.lean.text() if self.batch.refused else "", self.inputs.text() if self.inputs.images else ""]
         return "\n".join([*filter(None, said), version])
+
+
+def page(reports: Path, batch: str) -> Path:
+    """The folder of a batch's page."""
+    return reports / f"intake-{batch}"
+
+
+def unfinished(home: Workspace, folders: list[Path], reports: Path) -> frozenset[Path]:
+    """Shards that no version holds, or whose batch has no page yet: a run was killed before it had told of them."""
+    shards = {path for folder in folders for path in (home.root / folder).glob("*.parquet")}
+    untold = {path for path in shards if not page(reports, path.stem.rpartition("-")[0]).exists()}
+    return home.unversioned(folders) | untold

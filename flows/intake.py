@@ -15,7 +15,7 @@ from components.dataset.intake import intake as take_in
 from components.dataset.limits import read_limits
 from components.dataset.quarantine import entries
 from flows import clients
-from flows.arrival import Arrival
+from flows.arrival import Arrival, page, unfinished
 from flows.artifacts import show
 from flows.doors import door
 from flows.effects import effect
@@ -28,6 +28,7 @@ def intake(source: SecretStr | None = None, labels_file: SecretStr | None = None
     params, home = clients.params(settings), clients.workspace(settings)
     folders = [params.paths.studies, params.paths.labels]
     studies, labels, quarantine = home.root / folders[0], home.root / folders[1], clients.quarantine(settings)
+    reports = settings.state / "reports"
     limits = read_limits(home.root / params.paths.limits)
     # Secret: a folder or a zip may be called after a person, and Prefect writes the parameters of a run down.
     place, table = (value.get_secret_value() if value else None for value in (source, labels_file))
@@ -44,11 +45,12 @@ def intake(source: SecretStr | None = None, labels_file: SecretStr | None = None
             pseudonyms=clients.pseudonyms(settings),
             params=params.intake,
             now=datetime.now(UTC),
+            unfinished=unfinished(home, folders, reports),
         )
         record = effect(write_record)(home.root / params.paths.batches, batch.record())
         commit = effect(home.commit_data)(folders, batch.message(), [record])
         effect(entrance.landed)()  # only now: until the commit, what was brought is the only other copy
-    report = settings.state / "reports" / f"intake-{batch.batch}"
+    report = page(reports, batch.batch)
     inputs = effect(judge_batch)(studies=studies, batch=batch.batch, limits=limits, params=params.validate_.images)
     lean = effect(report_batch)(batch, entries(quarantine), inputs, report, studies=studies, labels=labels)
     arrival = Arrival(batch=batch, commit=commit, lean=lean, inputs=inputs, report=str(report), found=found)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from components.dataset.items import Item, Source, Statement
@@ -107,7 +108,15 @@ class Arrivals:
     """The state of one run: what waits for the next shard, and what is counted."""
 
     def __init__(
-        self, offer: Source, studies: Path, labels: Path, quarantine: Path, batch: str, shard_bytes: int, time: str
+        self,
+        offer: Source,
+        studies: Path,
+        labels: Path,
+        quarantine: Path,
+        batch: str,
+        shard_bytes: int,
+        time: str,
+        unfinished: frozenset[Path] = frozenset(),
     ) -> None:
         self.offer, self.studies, self.labels, self.quarantine = offer, studies, labels, quarantine
         self.batch, self.shard_bytes, self.time = batch, shard_bytes, time
@@ -115,7 +124,13 @@ class Arrivals:
         self.ids: set[str] = set(standing["image_id"])
         self.by_pixels: dict[str, str] = dict(zip(standing["pixel_sha256"], standing["image_id"], strict=True))
         self.masked: dict[str, str | None] = dict(zip(standing["image_id"], standing["masked"], strict=True))
-        self.before = count_events(labels)
+        # What a run of this batch brought that was killed before it had told: it counts as brought now.
+        begun = {path for path in unfinished if path.stem.startswith(f"{batch}-")}
+        mine = standing[standing["shard"].isin([path.stem for path in begun if path.parent == studies])]
+        self.begun: dict[str, str] = dict(zip(mine["image_id"], mine["site"], strict=True))
+        self.before = count_events(labels) - sum(
+            pq.read_metadata(path).num_rows for path in begun if path.parent == labels
+        )
         self.waiting: list[Packed] = []
         self.events: list[LabelEvent] = []
         self.refusals: list[tuple[Entry, bytes]] = []
@@ -144,7 +159,10 @@ class Arrivals:
             return
         image, image_id = outcome.image, outcome.image_id or ""
         if image is None or image_id in self.ids:
-            self.duplicates += 1
+            if image_id in self.begun:
+                self._count(self.begun.pop(image_id), said)
+            else:
+                self.duplicates += 1
             self._hear(image_id, said, self.offer.reader)
         elif twin := self.by_pixels.get(image.pixel_sha256):
             # The same picture under another name: what is said about it is another voice about the first.
@@ -159,13 +177,16 @@ class Arrivals:
         self.by_pixels[image.pixel_sha256] = image.meta.image_id
         self.masked[image.meta.image_id] = image.meta.masked
         self.waiting.append(image)
-        self.added += 1
-        self.counts["labels"][said.label if said else UNKNOWN] += 1
-        self.counts["sites"][image.meta.site] += 1
+        self._count(image.meta.site, said)
         self._hear(image.meta.image_id, said, self.offer.reader)
         self.weight += len(image.pixels)
         if self.weight >= self.shard_bytes:
             self.flush()
+
+    def _count(self, site: str, said: Statement | None) -> None:
+        self.added += 1
+        self.counts["labels"][said.label if said else UNKNOWN] += 1
+        self.counts["sites"][site] += 1
 
     def _hear(self, image_id: str, said: Statement | None, reader: str) -> None:
         if said and overlaps(self.masked.get(image_id), said.boxes):

@@ -6,6 +6,7 @@ the accepted ones, how a file is made gives its label away, and a model may lear
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -72,6 +73,8 @@ def report_batch(
 ) -> Lean:
     """Write `folder`: index.html for people, results.json for machines. Pseudonyms, hashes and counts only.
 
+    A page that says what came in is kept when the same batch is repeated and brings nothing.
+
     Args:
         refused: the quarantine's list, of any batches; those of this one are shown.
         inputs: what the suite `images` says of what came in.
@@ -82,6 +85,8 @@ def report_batch(
     """
     mine = [line for line in refused if line.batch == batch.batch]
     leaning = lean(batch)
+    if not batch.added and _added(folder):
+        return leaning
     document = {
         "batch": batch.model_dump(),
         "lean": leaning.model_dump() | {"text": leaning.text(), "loud": leaning.loud},
@@ -107,3 +112,11 @@ def _failing(inputs: Inputs, labels: Path, batch: str) -> pd.DataFrame:
             "reasons": pd.Series([";".join(failure.reasons) for failure in inputs.failures], dtype=object),
         }
     )
+
+
+def _added(folder: Path) -> int:
+    """How many images the page at `folder` says came in; 0 where there is none."""
+    try:
+        return int(json.loads((folder / "results.json").read_text(encoding="utf-8"))["batch"]["added"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0

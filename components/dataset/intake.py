@@ -83,6 +83,7 @@ def intake(
     params: params.Intake,
     now: datetime,
     may_be_empty: bool = False,
+    unfinished: frozenset[Path] = frozenset(),
     progress: Callable[[int, int], None] | None = None,
 ) -> Batch:
     """Append what is new in `source` to the archive.
@@ -92,6 +93,7 @@ def intake(
         quarantine: refused files, named by their hash.
         now: the time of what is said, UTC, where this batch was not begun before: else it keeps the time it began at.
         may_be_empty: an empty folder is an empty batch, not an error.
+        unfinished: shards of runs that were killed before they had told; what this batch has in them counts as added.
         progress: called with (files done, files in all).
 
     Raises:
@@ -105,7 +107,7 @@ def intake(
         sweep(folder)
     batch = _batch(studies, labels, offer, pseudonyms)
     time = _began(labels, quarantine, batch) or now.isoformat()
-    arrivals = Arrivals(offer, studies, labels, quarantine, batch, params.shard_mb * 1_000_000, time)
+    arrivals = Arrivals(offer, studies, labels, quarantine, batch, params.shard_mb * 1_000_000, time, unfinished)
     door = Door(pseudonyms, params.max_megapixels, frozenset(arrivals.ids), params.burned_in)
     bounds = Bounds(params.seconds_per_file, params.memory_mb)
     for done, outcome in enumerate(looked(door, offer.items, bounds), start=1):
