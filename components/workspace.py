@@ -162,10 +162,6 @@ class Workspace:
                 whole = not present or missing == ["."]
                 self._dvc("pull", "--quiet", *([name] if whole else [str(folder / one) for one in missing]))
 
-    def push(self, name: str) -> None:
-        """Send what the pointer `name` names to the remote; what is there already is not sent again."""
-        self._dvc("push", "--quiet", name)
-
     def dirty(self, name: str) -> bool:
         """Whether `name` differs from its last commit, or has none."""
         return bool(self._git("status", "--porcelain", "--", name).strip())
@@ -231,15 +227,19 @@ class Workspace:
         entries = json.loads(self.stored(pointer.md5).read_text(encoding="utf-8"))
         return {entry["relpath"]: entry["md5"] for entry in entries}
 
+    def cached(self, md5: str) -> Path:
+        """Where DVC's cache keeps the bytes of an MD5, if it has them."""
+        return self.state / "cache" / "files" / "md5" / md5[:2] / md5[2:]
+
     def stored(self, md5: str) -> Path:
         """Where the bytes of an MD5 are on this machine: in DVC's cache, or in a remote that is a folder.
 
         Raises:
             DataError: nowhere.
         """
-        places = [self.state / "cache", Path(self.remote)]
-        for place in places:
-            if (found := place / "files" / "md5" / md5[:2] / md5[2:]).is_file():
+        places = [self.cached(md5), Path(self.remote) / "files" / "md5" / md5[:2] / md5[2:]]
+        for found in places:
+            if found.is_file():
                 return found
         raise DataError(f"{md5[:12]}: these bytes are not on this machine; `dvc fetch --all-commits` brings them")
 

@@ -16,6 +16,7 @@ from components.params import load
 from components.settings import Settings
 from components.workspace import Workspace
 from flows import clients
+from flows.remotes import Remote, data_remote, send_again
 
 OLD_BUILD = re.compile(r"[0-9a-f]{12}(\.partial)?")  # builds once had a clone each, and kept it
 
@@ -33,12 +34,15 @@ def halves(settings: Settings) -> list[Half]:
 
     Raises:
         DataError: a pointer cannot be read.
+        ConfigError, Unavailable: the remote does not let itself be asked.
     """
     home = clients.workspace(settings)
     paths = load(home.root / "params.yaml").paths
+    remote = data_remote(settings)
+    sent = remote.holds() if remote else frozenset()
     found: list[Half] = []
     for folder in (paths.studies, paths.labels):
-        found += _of(home, folder)
+        found += _of(home, folder, remote, sent)
     if builds := [path for path in (home.state / "builds").glob("*") if OLD_BUILD.fullmatch(path.name)]:
         found.append(
             Half(
@@ -54,33 +58,37 @@ def _remove(folders: list[Path]) -> None:
         shutil.rmtree(folder)
 
 
-def _of(home: Workspace, folder: Path) -> list[Half]:
+def _of(home: Workspace, folder: Path, remote: Remote | None, sent: frozenset[str]) -> list[Half]:
     place, name = home.root / folder, f"{folder}.dvc"
     found: list[Half] = []
     if drafts := list(place.glob(".*.part")):
         found.append(Half(f"{folder}: {len(drafts)} half-written file(s) of a killed run", lambda: sweep(place)))
     here = {path.name for path in place.glob("*.parquet")}
-    named, unread = _named(home, name)
+    listed, named, unread = _named(home, name)
     if unread:
         return [*found, Half(unread)]
-    lost = [md5 for md5 in named.values() if not _anywhere(home, md5)]
+    wanted = {*named.values(), *([listed] if listed else [])}
+    cached = {md5: path for md5 in wanted if (path := home.cached(md5)).is_file()}
+    unsent = wanted - sent if remote else set()
+    lost = unsent - cached.keys()
     if lost:
         said = f"{folder}: the bytes of {len(lost)} named file(s) are neither in the cache nor in the remote"
-        found.append(Half(f"{said}; another clone may have them: `dvc push` there, or return to an earlier commit"))
+        found.append(
+            Half(
+                f"{said}; another clone may have them: `osteoflow doctor --repair` there, or go back to an earlier commit"
+            )
+        )
     elif absent := named.keys() - here:
         found.append(
             Half(
-                f"{folder}: {len(absent)} named file(s) are not in this clone; the remote has them",
+                f"{folder}: {len(absent)} named file(s) are not in this clone; the cache or the remote has them",
                 lambda: home.complete([folder]),
             )
         )
-    unpushed = [md5 for md5 in named.values() if _remote_lacks(home, md5) and md5 not in lost]
-    if unpushed:
+    # Not the list while files of it are lost: DVC takes the list for a promise that they are there.
+    if remote and (again := {md5: cached[md5] for md5 in unsent - lost if not (lost and md5 == listed)}):
         found.append(
-            Half(
-                f"{folder}: {len(unpushed)} named file(s) are not in the remote yet",
-                lambda: home.push(name),
-            )
+            Half(f"{folder}: {len(again)} named file(s) are not in the remote", lambda: send_again(remote, again))
         )
     new, moved = here - named.keys(), home.dirty(name)
     if (new or moved) and not lost:
@@ -94,32 +102,18 @@ def _of(home: Workspace, folder: Path) -> list[Half]:
     return found
 
 
-def _named(home: Workspace, name: str) -> tuple[dict[str, str], str | None]:
-    """The files that the pointer in the working tree names, and why they cannot be told."""
+def _named(home: Workspace, name: str) -> tuple[str | None, dict[str, str], str | None]:
+    """The list that the pointer in the working tree names, the files in it, and why they cannot be told."""
     if not (home.root / name).is_file():
-        return {}, None
+        return None, {}, None
     try:
-        return home.listing(home.standing(name)), None
+        pointer = home.standing(name)
+        return pointer.md5, home.listing(pointer), None
     except (yaml.YAMLError, KeyError, TypeError, IndexError):
-        return {}, f"{name}: not a DVC pointer; `git checkout -- {name}` brings the last one back"
+        return None, {}, f"{name}: not a DVC pointer; `git checkout -- {name}` brings the last one back"
     except DataError:
         return (
+            None,
             {},
             f"{name}: the list of its files is not on this machine; `dvc pull {name}` brings it, or nobody has it",
         )
-
-
-def _anywhere(home: Workspace, md5: str) -> bool:
-    if "://" in home.remote:
-        return True  # a store is asked by `dvc pull`, not here
-    try:
-        home.stored(md5)
-    except DataError:
-        return False
-    return True
-
-
-def _remote_lacks(home: Workspace, md5: str) -> bool:
-    if "://" in home.remote:
-        return False
-    return not (Path(home.remote) / "files" / "md5" / md5[:2] / md5[2:]).is_file()

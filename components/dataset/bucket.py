@@ -93,6 +93,19 @@ class Prefix:
             raise Unobtainable("the content does not match its ETag", reason="etag_mismatch")
         part.replace(target)
 
+    def send(self, name: str, path: Path) -> None:
+        """Store the file at `path` as the object `name` below the prefix.
+
+        Raises:
+            ConfigError: no bucket, or no right to write.
+            Unavailable: the store does not answer.
+        """
+        try:
+            with path.open("rb") as file:
+                self.client.upload_fileobj(file, self.bucket, f"{self.prefix.rstrip('/')}/{name}".lstrip("/"))
+        except Exception as error:  # noqa: BLE001
+            raise _explained(error) from None
+
     def intact(self, offer: Offer, target: Path) -> bool:
         return target.stat().st_size == offer.size and self._verified(offer, target)
 

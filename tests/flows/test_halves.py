@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from components.errors import DataError, Unavailable
 from components.settings import Settings, load_settings
 from components.workspace import Workspace
 from flows import clients
@@ -20,7 +21,17 @@ pytestmark = pytest.mark.slow  # DVC starts several times in each
 
 @pytest.fixture
 def site(tmp_path) -> tuple[Settings, Workspace]:
-    """One shard, versioned and pushed."""
+    """One shard, versioned and pushed to a folder."""
+    return opened(tmp_path)
+
+
+@pytest.fixture
+def site_on_s3(tmp_path, bucket) -> tuple[Settings, Workspace]:
+    """One shard, versioned and pushed to a store."""
+    return opened(tmp_path, dvc_remote=f"{bucket.url}/team/dvc", s3_endpoint_url=bucket.store.endpoint)
+
+
+def opened(tmp_path, **settings_: str) -> tuple[Settings, Workspace]:
     root = tmp_path / "clone"
     (root / "data" / "studies").mkdir(parents=True)
     for name in ("params.yaml", "dvc.yaml"):
@@ -29,7 +40,7 @@ def site(tmp_path) -> tuple[Settings, Workspace]:
     (root / ".gitignore").write_text(".osteoflow\ndata/studies\ndata/labels\n")
     for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x"]):
         subprocess.run(["git", *command], cwd=root, check=True)
-    settings = load_settings(root).model_copy(update={"user": "a"})
+    settings = load_settings(root).model_copy(update={"user": "a"} | settings_)
     home = clients.workspace(settings)
     (root / "data/studies/one.parquet").write_bytes(b"one")
     home.commit_data([Path("data/studies")], "first")
@@ -62,7 +73,7 @@ def test_a_pointer_that_was_never_committed_is_committed_and_its_bytes_pushed(si
     settings, home = site
     (home.root / "data/studies/two.parquet").write_bytes(b"two")
     home._dvc("add", "--quiet", "data/studies")
-    assert "1 named file(s) are not in the remote yet" in seen(settings)
+    assert "2 named file(s) are not in the remote" in seen(settings)
     assert "the pointer moved and was not committed" in seen(settings)
     repair(settings)
 
@@ -81,6 +92,69 @@ def test_a_remote_and_a_clone_that_lost_bytes_get_them_back(site):
     assert Path(settings.remote_url).is_dir()
 
 
+def test_a_folder_that_lost_one_file_gets_it_back(site):
+    """`dvc push` would send nothing: the folder's list is still there."""
+    settings, home = site
+    lose(Path(settings.remote_url), home)
+    assert "1 named file(s) are not in the remote" in seen(settings)
+    repair(settings)
+
+    assert seen(settings) == ""
+
+
+def test_a_file_damaged_in_the_cache_is_not_sent(site):
+    settings, home = site
+    md5 = lose(Path(settings.remote_url), home)
+    home.cached(md5).chmod(0o644)
+    home.cached(md5).write_bytes(b"two")
+
+    with pytest.raises(DataError, match="damaged in the cache"):
+        repair(settings)
+
+
+def lose(place: Path, home: Workspace) -> str:
+    """Remove the one shard from a folder in DVC's layout; return its MD5."""
+    [md5] = home.listing(home.standing("data/studies.dvc")).values()
+    (place / "files" / "md5" / md5[:2] / md5[2:]).unlink()
+    return md5
+
+
+def objects(bucket) -> list[str]:
+    found = bucket.client.list_objects_v2(Bucket=bucket.name).get("Contents", [])
+    return sorted(row["Key"] for row in found)
+
+
+def test_a_store_that_lost_an_object_gets_it_back(site_on_s3, bucket):
+    """DVC itself calls this state in sync."""
+    settings, _ = site_on_s3
+    before = objects(bucket)
+    [shard] = [key for key in before if not key.endswith(".dir")]
+    bucket.client.delete_object(Bucket=bucket.name, Key=shard)
+    assert "1 named file(s) are not in the remote" in seen(settings)
+    repair(settings)
+
+    assert (seen(settings), objects(bucket)) == ("", before)
+    assert bucket.client.get_object(Bucket=bucket.name, Key=shard)["Body"].read() == b"one"
+
+
+def test_an_object_that_nobody_has_is_explained(site_on_s3, bucket):
+    settings, home = site_on_s3
+    lose(home.state / "cache", home)
+    for key in objects(bucket):
+        bucket.client.delete_object(Bucket=bucket.name, Key=key)
+
+    assert "the bytes of 1 named file(s) are neither in the cache nor in the remote" in seen(settings)
+    assert repair(settings) == []
+    assert objects(bucket) == []  # not the list, which the cache has: it would say that the shard is there
+
+
+def test_a_store_that_does_not_answer_is_said(site_on_s3):
+    settings, _ = site_on_s3
+
+    with pytest.raises(Unavailable, match="the store does not answer"):
+        halves(settings.model_copy(update={"s3_endpoint_url": "http://127.0.0.1:9"}))
+
+
 def test_an_empty_cache_is_filled_from_the_remote(site):
     settings, home = site
     shutil.rmtree(home.state / "cache")
@@ -92,9 +166,8 @@ def test_an_empty_cache_is_filled_from_the_remote(site):
 
 def test_bytes_that_nobody_has_are_explained_and_nothing_is_touched(site):
     settings, home = site
-    [md5] = home.listing(home.standing("data/studies.dvc")).values()
     for place in (home.state / "cache", Path(settings.remote_url)):
-        (place / "files" / "md5" / md5[:2] / md5[2:]).unlink()
+        lose(place, home)
     (home.root / "data/studies/one.parquet").unlink()
     before = home.head()
 

@@ -19,26 +19,12 @@ from pathlib import Path
 import pytest
 
 from components.radiograph.phantom import DETECTOR_A, draw
+from tests.deaths import path_with_hook
 from tests.servers import free_ports
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = dataclasses.replace(DETECTOR_A, rows=160, columns=128, pitch_mm=2.0)
 pytestmark = pytest.mark.slow  # a dozen runs of the flow
-# Read by every Python process of a run: dies, with its process group, at the n-th event whose arguments hold a text.
-DEATH = """
-import json, os, signal, sys
-seen = 0
-def watch(event, arguments):
-    global seen
-    at = os.environ.get("DIE_AT")
-    if at and event in at:
-        wanted, text, number = json.loads(at)
-        if event == wanted and text in repr(arguments):
-            seen += 1
-            if seen == number:
-                os.killpg(0, signal.SIGKILL)
-sys.addaudithook(watch)
-"""
 HOOK = '#!/bin/sh\n[ "$DIE_AT" = {name} ] && kill -KILL 0\nexit 0\n'
 # Imports everything once; then every line is a run in a process group of its own, forked and answered by its status.
 RUNNER = """
@@ -111,9 +97,6 @@ def folder(tmp_path_factory):
 def runner(folder):
     """With a Prefect server that stays: to start one for every run would take longer than all of them."""
     [port] = free_ports(1)
-    hooks = folder / "python"
-    hooks.mkdir()
-    (hooks / "sitecustomize.py").write_text(DEATH)
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
@@ -123,7 +106,7 @@ def runner(folder):
         "OSTEOFLOW_WORKSPACE": str(folder),
     }
     server = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port), "--no-services"]
-    runs = environment | {"PYTHONPATH": f"{hooks}{os.pathsep}{REPOSITORY}"}
+    runs = environment | {"PYTHONPATH": path_with_hook(folder / "python", REPOSITORY)}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
     with (
         subprocess.Popen(server, env=environment, cwd=folder, **quiet) as prefect,
