@@ -313,6 +313,10 @@ class Workspace:
         with writer_lock.writing(self._lock, self.root):
             yield
 
+    def busy(self) -> bool:
+        """Whether a writer is at work."""
+        return writer_lock.busy(self._lock)
+
     @property
     def _lock(self) -> Path:
         return self.state / "writer.lock"

@@ -70,6 +70,29 @@ def at_work(file: Path, name: str) -> Iterator[tuple[int, ...]]:
     os.ftruncate(handle, 0)  # not after an error: then its locks may be left
 
 
+def busy(file: Path) -> bool:
+    """Whether a writer holds the lock `file` now."""
+    try:
+        handle = os.open(file, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def git_locks(root: Path) -> list[Path]:
+    """Git's locks on the index and the branches of the clone at `root`, whoever holds or left them."""
+    command = ["git", "rev-parse", "--path-format=absolute", "--git-dir", "--git-common-dir"]
+    answer = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False).stdout
+    folders = {Path(line) for line in answer.splitlines()}
+    return sorted(path for folder in folders for pattern in GIT_LOCKS for path in folder.glob(pattern))
+
+
 def _wait(handle: int, root: Path) -> None:
     deadline = time.monotonic() + WAIT_SECONDS
     while True:
@@ -84,11 +107,8 @@ def _wait(handle: int, root: Path) -> None:
 def _unlock(killed: str, root: Path) -> None:
     """Take away what `killed` (git, dvc, or nobody) left locked at `root`."""
     if killed == "git":
-        command = ["git", "rev-parse", "--path-format=absolute", "--git-dir", "--git-common-dir"]
-        answer = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False).stdout
-        for folder in {Path(line) for line in answer.splitlines()}:
-            for lock in [path for pattern in GIT_LOCKS for path in folder.glob(pattern)]:
-                lock.unlink(missing_ok=True)
+        for lock in git_locks(root):
+            lock.unlink(missing_ok=True)
     if killed == "dvc":
         table = root / ".dvc" / "tmp" / "rwlock"
         if table.is_file() and not _in_use(table):

@@ -90,6 +90,8 @@ def _repository(settings: Settings) -> str:
 
 
 def _archive(settings: Settings) -> str:
+    if clients.workspace(settings).busy():
+        return "a writer is at work here; look again when it is done"
     if found := halves(settings):
         hint = "; `osteoflow doctor --repair` mends it" if any(half.mend for half in found) else ""
         raise OsteoflowError(" / ".join(half.what for half in found) + hint)

@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -15,6 +16,7 @@ from components.errors import DataError
 from components.params import load
 from components.settings import Settings
 from components.workspace import Workspace
+from components.writer_lock import git_locks
 from flows import clients
 from flows.remotes import Remote, data_remote, send_again
 
@@ -43,6 +45,12 @@ def halves(settings: Settings) -> list[Half]:
     found: list[Half] = []
     for folder in (paths.studies, paths.labels):
         found += _of(home, folder, remote, sent)
+    if locks := git_locks(home.root):
+        names = ", ".join(sorted(lock.name for lock in locks))
+        found.append(Half(f"git is locked ({names}): one is at work, or was killed; if none is, remove the file"))
+    for folder in (clients.quarantine(settings), settings.state / "reports"):
+        found += _drafts(folder, folder.name)
+    found += _spools(settings.state / "spool")
     if builds := [path for path in (home.state / "builds").glob("*") if OLD_BUILD.fullmatch(path.name)]:
         found.append(
             Half(
@@ -50,6 +58,37 @@ def halves(settings: Settings) -> list[Half]:
                 lambda: _remove(builds),
             )
         )
+    return found
+
+
+def _drafts(folder: Path, name: str) -> list[Half]:
+    drafts = list(folder.glob(".*.part"))
+    return (
+        [Half(f"{name}: {len(drafts)} half-written file(s) of a killed run", lambda: sweep(folder))] if drafts else []
+    )
+
+
+def _spools(folder: Path) -> list[Half]:
+    """What killed intakes brought and did not let go: identified files; copies, but for those of the inbox."""
+    found = []
+    for spool in sorted(folder.glob("*")):
+        files = [path for part in ("files", "parts") for path in (spool / part).rglob("*") if path.is_file()]
+        size = sum(path.stat().st_size for path in files) / 1e6
+        if files and spool.name == "inbox":
+            found.append(
+                Half(
+                    f"spool: a killed intake claimed {len(files)} file(s) from the inbox ({size:.1f} MB), the only "
+                    "ones there are; `osteoflow intake` goes on with them"
+                )
+            )
+        elif files:
+            found.append(
+                Half(
+                    f"spool: a killed intake fetched {len(files)} file(s) ({size:.1f} MB), identities included; "
+                    "repeat it, and it goes on with them, or let these copies be removed",
+                    partial(_remove, [spool]),
+                )
+            )
     return found
 
 
@@ -61,8 +100,7 @@ def _remove(folders: list[Path]) -> None:
 def _of(home: Workspace, folder: Path, remote: Remote | None, sent: frozenset[str]) -> list[Half]:
     place, name = home.root / folder, f"{folder}.dvc"
     found: list[Half] = []
-    if drafts := list(place.glob(".*.part")):
-        found.append(Half(f"{folder}: {len(drafts)} half-written file(s) of a killed run", lambda: sweep(place)))
+    found += _drafts(place, str(folder))
     here = {path.name for path in place.glob("*.parquet")}
     listed, named, unread = _named(home, name)
     if unread:
@@ -75,7 +113,7 @@ def _of(home: Workspace, folder: Path, remote: Remote | None, sent: frozenset[st
         said = f"{folder}: the bytes of {len(lost)} named file(s) are neither in the cache nor in the remote"
         found.append(
             Half(
-                f"{said}; another clone may have them: `osteoflow doctor --repair` there, or go back to an earlier commit"
+                f"{said}; another clone may have them: `osteoflow doctor --repair` there, or go back to a commit before"
             )
         )
     elif absent := named.keys() - here:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,8 +16,10 @@ from components.errors import DataError, Unavailable
 from components.settings import Settings, load_settings
 from components.workspace import Workspace
 from flows import clients
-from flows.doctor import repair
+from flows.doctor import examine, repair
+from flows.doors import door
 from flows.halves import halves
+from tests.deaths import path_with_hook
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 pytestmark = pytest.mark.slow  # DVC starts several times in each
@@ -174,6 +180,78 @@ def test_bytes_that_nobody_has_are_explained_and_nothing_is_touched(site):
     assert "neither in the cache nor in the remote" in seen(settings)
     assert repair(settings) == []
     assert home.head() == before
+
+
+FETCH = """
+import sys
+from pathlib import Path
+from components.settings import load_settings
+from flows.doors import door
+door(load_settings(Path(sys.argv[1])), sys.argv[2]).bring()
+"""
+
+
+def test_what_a_killed_fetch_left_is_named_and_removed(site_on_s3, bucket, tmp_path):
+    """Two of three objects had come; the next intake fetches all three."""
+    settings, home = site_on_s3
+    for number in range(3):
+        bucket.put(f"site/{number}", bytes([number]) * 1_000_000)
+    killed = {
+        "PYTHONPATH": path_with_hook(tmp_path / "hook", REPOSITORY),
+        "DIE_AT": json.dumps(["os.rename", "/parts/", 3]),
+        "OSTEOFLOW_S3_ENDPOINT_URL": str(settings.s3_endpoint_url),
+    }
+    command = [sys.executable, "-c", FETCH, str(home.root), f"{bucket.url}/site"]
+    death = subprocess.run(command, env=os.environ | killed, capture_output=True, text=True, start_new_session=True)
+    assert death.returncode == -signal.SIGKILL, death.stderr[-1000:]
+    assert "a killed intake fetched 3 file(s) (3.0 MB), identities included" in seen(settings)
+    repair(settings)
+
+    assert seen(settings) == ""
+    assert list((home.state / "spool").iterdir()) == []
+    assert door(settings, f"{bucket.url}/site").bring() == "3 there, 0 of them not fetched again"
+
+
+def test_what_was_claimed_from_the_inbox_is_named_and_stays(site):
+    """Nobody else has it."""
+    settings, home = site
+    settings.inbox_folder.mkdir(parents=True)
+    (settings.inbox_folder / "image").write_bytes(b"image")
+    door(settings, None).bring()
+
+    assert "a killed intake claimed 1 file(s) from the inbox" in seen(settings)
+    assert repair(settings) == []
+    assert (home.state / "spool" / "inbox" / "files" / "image").read_bytes() == b"image"
+
+
+def test_drafts_in_the_quarantine_and_of_a_page_are_removed(site):
+    settings, home = site
+    (home.state / "quarantine").mkdir()
+    (home.state / "quarantine" / ".refused.jsonl.x.part").write_bytes(b"{")
+    (home.state / "reports" / ".intake-000001.x.part").mkdir(parents=True)
+    assert seen(settings).count("1 half-written file(s)") == 2
+    repair(settings)
+
+    assert seen(settings) == ""
+
+
+def test_a_lock_of_git_is_explained_and_stays(site):
+    settings, home = site
+    lock = home.root / ".git" / "index.lock"
+    lock.touch()
+
+    assert "git is locked (index.lock)" in seen(settings)
+    assert repair(settings) == []
+    assert lock.exists()
+
+
+def test_nothing_is_half_done_while_a_writer_is_at_work(site):
+    settings, home = site
+    (home.root / "data/studies/.three.parquet.x.part").write_bytes(b"th")
+    with home.writing():
+        [archive] = [finding for finding in examine(settings).findings if finding.check == "archive"]
+
+    assert archive.detail == "a writer is at work here; look again when it is done"
 
 
 def test_clones_of_the_earlier_layout_are_removed(site):
