@@ -171,7 +171,7 @@ class Workspace:
         return self._pointer((self.root / name).read_text(encoding="utf-8"))
 
     def commit_file(self, path: Path, message: str) -> str | None:
-        """Commit one file that git itself keeps; return the commit, or None when it had not changed."""
+        """Commit one file (or a folder) that git itself keeps; return the commit, or None when nothing had changed."""
         with self.writing():
             if not self._git("status", "--porcelain", "--", str(path)).strip():
                 return None

@@ -45,6 +45,13 @@ def halves(settings: Settings) -> list[Half]:
     found: list[Half] = []
     for folder in (paths.studies, paths.labels):
         found += _of(home, folder, remote, sent)
+    if home.dirty(str(paths.batches)):
+        found.append(
+            Half(
+                f"{paths.batches}: a batch's record was not committed; a killed run left this: repeat it, or let it be",
+                lambda: home.commit_file(paths.batches, "Keep the record of a batch whose intake was interrupted"),
+            )
+        )
     if locks := git_locks(home.root):
         names = ", ".join(sorted(lock.name for lock in locks))
         found.append(Half(f"git is locked ({names}): one is at work, or was killed; if none is, remove the file"))

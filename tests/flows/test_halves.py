@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from components.dataset.batches import BatchRecord, write_record
 from components.errors import DataError, Unavailable
 from components.settings import Settings, load_settings
 from components.workspace import Workspace
@@ -233,6 +234,15 @@ def test_drafts_in_the_quarantine_and_of_a_page_are_removed(site):
     repair(settings)
 
     assert seen(settings) == ""
+
+
+def test_a_record_that_was_not_committed_is_committed(site):
+    settings, home = site
+    write_record(home.root / "data" / "batches", BatchRecord(batch="000001-a", refused={}, copies=0, disagreements=0))
+    assert "a batch's record was not committed" in seen(settings)
+    repair(settings)
+
+    assert (seen(settings), home.dirty("data/batches")) == ("", False)
 
 
 def test_a_lock_of_git_is_explained_and_stays(site):
