@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from components.workspace import Workspace
-from tests.deaths import path_with_hook
+from tests.processes import path_with_hook
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -6,10 +6,11 @@ The labels of a shard are written before its images: an image in the archive say
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow.parquet as pq
 from pydantic import ValidationError
@@ -22,6 +23,8 @@ from components.errors import MissingPatient, UnreadableImage
 from components.radiograph.burned_in import Policy, clean, overlaps
 from components.radiograph.deidentify import Pseudonyms
 from components.radiograph.labels import UNKNOWN, LabelEvent
+
+T = TypeVar("T")
 
 MISSING_PATIENT = "missing_patient_id"
 UNCOMPRESSED = 4  # bytes a pixel at most; a larger file than that is refused before it is read
@@ -81,7 +84,7 @@ def keep(door: Door, item: Item, reason: str) -> Outcome:
     """A refusal of `item`: its bytes, or no more than its hash where it is too large to copy."""
     try:
         if _too_large(door, item):
-            return Outcome(None, refusal=Refusal(reason, digest=item.file.sha256()))
+            return Outcome(None, refusal=Refusal(reason, digest=_readable(item.file.sha256)))
         data = _bytes(item)
         return Outcome(item.image_id(data, door.pseudonyms), refusal=Refusal(reason, data))
     except (UnreadableImage, OSError):
@@ -96,9 +99,13 @@ def _too_large(door: Door, item: Item) -> bool:
 
 
 def _bytes(item: Item) -> bytes:
+    return _readable(item.file.data)
+
+
+def _readable(read: Callable[[], T]) -> T:
     try:
-        return item.file.data()
-    except MemoryError:
+        return read()
+    except (MemoryError, UnreadableImage):
         raise
     except Exception as error:  # noqa: BLE001  (a damaged or encrypted archive may raise anything)
         raise UnreadableImage(f"the file cannot be read ({type(error).__name__})", reason="unreadable") from None

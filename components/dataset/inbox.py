@@ -55,10 +55,14 @@ class Inbox:
         files = self.folder / FILES
         private(self.folder)
         private(files)
+        strange = 0
         try:
             for path in sorted(self.inbox.rglob("*")):
                 name = path.relative_to(self.inbox)
-                if path.is_symlink() or not path.is_file() or path.suffix.lower() in GROWING:
+                if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                    strange += 1
+                    continue
+                if path.is_dir() or path.suffix.lower() in GROWING:
                     continue
                 if any(part.startswith(".") for part in name.parts):
                     continue
@@ -70,7 +74,7 @@ class Inbox:
         self.brought = [path for path in files.rglob("*") if path.is_file()]
         with atomic_path(self.folder / INDEX) as draft:
             draft.write_text(json.dumps({"lost": []}), encoding="ascii")
-        return f"{len(self.brought)} in the inbox"
+        return f"{len(self.brought)} in the inbox" + (f", {strange} left there that are no files" if strange else "")
 
     def landed(self) -> None:
         """Remove what was claimed before; the archive or the quarantine holds it now."""

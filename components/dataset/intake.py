@@ -38,6 +38,7 @@ class Batch(BaseModel):
         labels: of the added images, as the source states them.
         disagreements: images about which the source contradicts itself; their label is unknown.
         label_events: that were new.
+        passed_over: what lay in the source and is no file, by what it is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,6 +54,7 @@ class Batch(BaseModel):
     sites: dict[str, int]
     disagreements: int
     label_events: int
+    passed_over: dict[str, int]
 
     def record(self) -> BatchRecord:
         """What a build cannot see of this batch."""
@@ -70,6 +72,8 @@ class Batch(BaseModel):
             f"refused by label: {_listed(self.refused_by_label)}; source contradicts itself: {self.disagreements}",
             f"label events: {self.label_events}",
         ]
+        if self.passed_over:
+            lines.append(f"passed over, being no files: {_listed(self.passed_over)}")
         return "\n".join(lines)
 
 
@@ -130,6 +134,7 @@ def intake(
         sites=counts["sites"],
         disagreements=offer.disagreements,
         label_events=events,
+        passed_over=dict(sorted(offer.passed_over.items())),
     )
 
 

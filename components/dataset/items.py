@@ -45,6 +45,7 @@ class Source:
         names: one stable text an item, to tell sources apart; never stored.
         statements: by image_id; images without one were not spoken about.
         disagreements: images about which the source contradicts itself; their statement is `unknown`.
+        passed_over: what lies there and is no file, by what it is.
     """
 
     reader: str
@@ -52,6 +53,7 @@ class Source:
     names: list[str]
     statements: Mapping[str, Statement] = field(default_factory=dict)
     disagreements: int = 0
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_table(text: str, wanted: Iterable[str], name: str) -> list[dict[str, str]]:

@@ -50,7 +50,7 @@ REASONS = {
     "crashed": Reason("it ended the process that decoded it", "export it again, and report the file as a bug"),
     "broken_transfer": Reason("it did not arrive whole", _FETCH),
     "etag_mismatch": Reason("what arrived is not what the store promised", _FETCH),
-    "changed": Reason("it changed while it was fetched", _FETCH),
+    "changed": Reason("it changed while it was read or fetched", _FETCH),
     "archived": Reason("it lies in cold storage", "have it restored in the store, and repeat the command"),
     "forbidden": Reason("the store or PACS refuses this object", _FETCH),
     "incomplete": Reason("the sender stopped in the middle", _FETCH),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -67,14 +67,5 @@ def open_source(path: Path, pseudonyms: Pseudonyms, *, weak_block: int, may_be_e
     source = layout.open(found, pseudonyms, weak_block=weak_block)
     if not source.items and not source.statements and not lost and not may_be_empty:
         raise DataError("source: no files in it; nothing to take in")
-    return (
-        Source(
-            source.reader,
-            [*source.items, *(dicoms.DicomFile(nothing) for nothing in lost)],
-            source.names,
-            source.statements,
-            source.disagreements,
-        )
-        if lost
-        else source
-    )
+    items = [*source.items, *(dicoms.DicomFile(nothing) for nothing in lost)]
+    return replace(source, items=items, passed_over=tree.passed_over)

@@ -115,6 +115,10 @@ def _contained() -> Iterator[None]:
 
 
 def _parse(data: bytes, max_megapixels: int = 100) -> Dataset:
+    # Without a preamble a data set begins with group 2 or 8, in either byte order. Anything else is not worth a look:
+    # a disk's lost sectors, zeros, would be read as millions of empty elements.
+    if data[128:132] != b"DICM" and data[:2] not in (b"\x02\0", b"\x08\0", b"\0\x02", b"\0\x08"):
+        raise UnreadableImage("not a DICOM object", reason="not_dicom")
     try:
         dataset = _dataset(data, max_megapixels)
         # Values convert when first read: have every one read here, where a bad one is caught.

@@ -16,6 +16,7 @@ from components.params import ImageExpectations
 NOTHING = {
     "batch": "000001-0123456789ab", "added": 0, "duplicates": 0, "copies": 0, "refused": {}, "refused_by_label": {},
     "refused_first": {}, "labels": {}, "sites": {}, "disagreements": 0, "label_events": 0,
+    "passed_over": {},
 }  # fmt: skip
 
 IMAGES = ImageExpectations(

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from components.dataset.quarantine import entries, waiting
+from tests.processes import decoders
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # The process dies, or may write no more, for real: SIGKILL before or after its n-th step; a limit on file size.
@@ -161,7 +162,7 @@ def test_a_decoder_killed_alone_costs_its_file_one_more_run(new_home, make, tmp_
 
     def kill(done: int, _: int) -> None:
         if done == 1:
-            for decoder in (one for server in children(os.getpid(), "forkserver") for one in children(server)):
+            for decoder in decoders():
                 os.kill(decoder, signal.SIGKILL)
 
     first = home.take_in(source, progress=kill)
@@ -174,11 +175,6 @@ def test_a_decoder_killed_alone_costs_its_file_one_more_run(new_home, make, tmp_
     assert [waits.settled for waits in waiting(refused, set(home.catalog()["image_id"]))] == [len(refused)]
     assert told(home.catalog(), "image_id") == told(clean.catalog(), "image_id")
     assert told(home.events(), "event_id") == told(clean.events(), "event_id")
-
-
-def children(process: int, called: str = "") -> list[int]:
-    found = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    return [int(one) for one in found if called in Path(f"/proc/{one}/cmdline").read_text()]
 
 
 def told(rows: pd.DataFrame, key: str) -> str:

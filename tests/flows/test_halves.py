@@ -20,7 +20,7 @@ from flows import clients
 from flows.doctor import examine, repair
 from flows.doors import door
 from flows.halves import halves
-from tests.deaths import path_with_hook
+from tests.processes import path_with_hook
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 pytestmark = pytest.mark.slow  # DVC starts several times in each

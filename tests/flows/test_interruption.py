@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from components.radiograph.phantom import DETECTOR_A, draw
-from tests.deaths import path_with_hook
+from tests.processes import path_with_hook
 from tests.servers import free_ports
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -1,4 +1,4 @@
-"""SIGKILL at a place that is named: for tests of what a killed process leaves."""
+"""Processes of a test: SIGKILL at a place that is named, and who the children are."""
 
 from __future__ import annotations
 
@@ -28,3 +28,14 @@ def path_with_hook(folder: Path, *more: Path) -> str:
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(HOOK)
     return os.pathsep.join(map(str, (folder, *more)))
+
+
+def children(process: int, called: str = "") -> list[int]:
+    """The children of a process whose command line holds `called`."""
+    found = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return [int(one) for one in found if called in Path(f"/proc/{one}/cmdline").read_text()]
+
+
+def decoders() -> list[int]:
+    """The processes that look at files for this one."""
+    return [one for server in children(os.getpid(), "forkserver") for one in children(server)]
