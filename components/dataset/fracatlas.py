@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 from components.dataset.boxes import upright_box
 from components.dataset.items import Item, Source, Statement, read_table
 from components.dataset.tree import File, Tree
-from components.errors import DataError, UnknownLabel
+from components.errors import DataError, MissingPatient, UnknownLabel
 from components.radiograph.deidentify import Pseudonyms
 from components.radiograph.image import ImageMeta, Radiograph
 from components.radiograph.labels import FRACTURE, NO_FRACTURE, UNKNOWN, Box
@@ -36,11 +36,11 @@ class FracAtlasFile:
     """One JPEG and its row of dataset.csv.
 
     Attributes:
-        block: number of the group of neighbouring images that stands in for a patient.
+        block: number of the group of neighbouring images that stands in for a patient; None: its name has no number.
     """
 
     file: File
-    block: int
+    block: int | None
     view: str
     body_region: str
     hardware: bool
@@ -53,8 +53,11 @@ class FracAtlasFile:
 
         Raises:
             UnreadableImage: see `read_raster`.
+            MissingPatient: an image whose name has no number, expected IMG<number>.jpg.
         """
         raster = read_raster(data, max_megapixels=max_megapixels)
+        if self.block is None:
+            raise MissingPatient("images: a file name without a number; it cannot be grouped")
         meta = ImageMeta(
             image_id=self.image_id(data, pseudonyms),
             patient_id=pseudonyms.of("patient", f"{NAME}:block:{self.block}"),
@@ -136,14 +139,12 @@ def _folder(tree: Tree, name: str) -> dict[str, File]:
 
 
 def _item(file: File, row: dict[str, str], weak_block: int) -> FracAtlasFile:
-    digits = "".join(ch for ch in PurePosixPath(file.name).stem if ch.isdigit())
-    if not digits:
-        raise DataError("images: a file name without a number; images cannot be grouped, expected IMG<number>.jpg")
+    digits = "".join(ch for ch in PurePosixPath(file.name).stem if ch in "0123456789")
     regions = [name for name in REGIONS if row.get(name) == "1"]
     views = [name for name in VIEWS if row.get(name) == "1"]
     return FracAtlasFile(
         file=file,
-        block=int(digits) // weak_block,
+        block=int(digits) // weak_block if digits else None,
         view=views[0] if len(views) == 1 else "unknown",
         body_region=("mixed" if len(regions) > 1 else regions[0]) if regions else "unknown",
         hardware=row.get("hardware") == "1",

@@ -19,7 +19,7 @@ import yaml
 
 from components.dataset.boxes import upright_box, upright_size
 from components.dataset.items import Item, Source, Statement, read_table
-from components.dataset.tree import File, Tree
+from components.dataset.tree import SECOND, File, Tree
 from components.errors import DataError, MissingPatient, UnknownLabel
 from components.radiograph.deidentify import Pseudonyms
 from components.radiograph.image import ImageMeta, Radiograph
@@ -102,11 +102,8 @@ def open_grazpedwri(tree: Tree, pseudonyms: Pseudonyms, *, weak_block: int) -> S
     rows = _rows(tree.text(TABLE))
     classes = _classes(tree)
     notes = {PurePosixPath(name).stem: name for name in sorted(tree.files, reverse=True) if _is_note(name)}
-    files = {
-        PurePosixPath(name).stem: file
-        for name, file in sorted(tree.files.items(), reverse=True)
-        if PurePosixPath(name).suffix.lower() in IMAGES
-    }
+    pictures = [name for name in sorted(tree.files, reverse=True) if PurePosixPath(name).suffix.lower() in IMAGES]
+    files = {PurePosixPath(name).stem: tree.files[name] for name in pictures}
     statements, contradicted = {}, 0
     items: list[Item] = []
     for stem in sorted(files):
@@ -120,7 +117,8 @@ def open_grazpedwri(tree: Tree, pseudonyms: Pseudonyms, *, weak_block: int) -> S
         found = tuple(box for box in boxes.get("fracture", ()) if box)
         statements[pseudonym(stem, pseudonyms)] = Statement(label, found if label == FRACTURE else ())
     names = [f"{stem} {files[stem].stamp()}" for stem in sorted(files)]
-    return Source(NAME, items, names, statements, contradicted)
+    passed = {SECOND: len(pictures) - len(files)} if len(pictures) > len(files) else {}
+    return Source(NAME, items, names, statements, contradicted, passed)
 
 
 def pseudonym(stem: str, pseudonyms: Pseudonyms) -> str:

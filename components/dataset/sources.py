@@ -8,6 +8,7 @@ that `Layout` names, and a row in LAYOUTS; what lies on other machines is fetche
 from __future__ import annotations
 
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -68,4 +69,4 @@ def open_source(path: Path, pseudonyms: Pseudonyms, *, weak_block: int, may_be_e
     if not source.items and not source.statements and not lost and not may_be_empty:
         raise DataError("source: no files in it; nothing to take in")
     items = [*source.items, *(dicoms.DicomFile(nothing) for nothing in lost)]
-    return replace(source, items=items, passed_over=tree.passed_over)
+    return replace(source, items=items, passed_over=Counter(tree.passed_over) + Counter(source.passed_over))

@@ -24,6 +24,7 @@ HEAD = 256 * 1024  # bytes; the size of a picture stands in them, behind the lar
 PIECE = 1024 * 1024  # bytes read at once where only their hash is wanted
 LOCAL_HEADER = 30  # bytes of a member's own header, without its name
 NO_FILES = ((stat.S_ISLNK, "link"), (stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"))
+SECOND = "second of one name"
 MAX_TABLE = 64 * 1024 * 1024  # bytes of a table; FracAtlas's annotations are 2 MB
 
 
@@ -211,7 +212,7 @@ def _named(members: list[Member], passed: Counter[str]) -> dict[str, File]:
     """The members by name; of several with one name a zip gives the last alone."""
     files: dict[str, File] = {member.member: member for member in members}
     if len(files) < len(members):
-        passed["second of one name"] += len(members) - len(files)
+        passed[SECOND] += len(members) - len(files)
     return files
 
 

@@ -75,6 +75,18 @@ def test_patients_studies_and_metadata_are_the_archive_s(home, archive):
     assert (set(table["body_region"]), set(table["pixel_spacing_mm"])) == ({"wrist"}, {0.144})
 
 
+def test_pictures_of_one_name_in_two_folders_are_one_and_the_other_is_counted(home, archive):
+    """Unpacked twice, or unpacked beside its zips."""
+    folder = archive()
+    copy = folder / "again" / f"{ROWS[0][0]}.png"
+    copy.parent.mkdir()
+    copy.write_bytes(png(9))
+
+    batch = home.take_in(folder)
+
+    assert (batch.added, batch.passed_over) == (4, {"second of one name": 1})
+
+
 def test_a_visible_fracture_is_one_and_an_uncertain_diagnosis_is_unknown(home, archive):
     assert home.take_in(archive()).labels == {"fracture": 1, "no_fracture": 2, "unknown": 1}
 

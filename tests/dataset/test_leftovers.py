@@ -130,6 +130,17 @@ def test_five_thousand_files_of_one_name(home, good, tmp_path):
     assert len(entries(home.quarantine)) == 1  # they are one content
 
 
+def test_what_an_operating_system_left_among_fracatlas_images_is_refused_alone(home, make, tmp_path):
+    """No number in the name, so no patient; a superscript is no digit."""
+    source = make.fracatlas(tmp_path / "source", [make.shot(1, make.jpeg(make.picture(1)))])
+    (source / "images" / "Non_fractured" / "Thumbs.db").write_bytes(b"thumbnails")
+    (source / "images" / "Non_fractured" / "IMG\u00b2.jpg").write_bytes(make.jpeg(make.picture(2)))
+
+    batch = home.take_in(source)
+
+    assert (batch.added, batch.refused) == (1, {"missing_patient_id": 1, "not_an_image": 1})
+
+
 def quoted(count: int, kernel: int) -> bytes:
     """A zip of `count` members that all end in the same `kernel` zero bytes, each quoting the header of the next.
 
