@@ -273,13 +273,13 @@ class Workspace:
         clone._git("checkout", "--quiet", "--force", "-B", "build", commit)
         return clone
 
-    def reproduce(self) -> str:
-        """Run every stage whose inputs changed, push the results, commit dvc.lock; return that commit.
+    def reproduce(self, *stages: str) -> str:
+        """Run the stages whose inputs changed (as `make`), push the results, commit dvc.lock; return that commit.
 
         A line of a stage's output is a log record of `osteoflow.workspace`. A stage's own error comes back as the
         class the stage raised.
         """
-        self.make()
+        self.make(*stages)
         self._dvc("push", "--quiet")
         if self._git("status", "--porcelain", "--", "dvc.lock").strip():
             self._git("add", "--", "dvc.lock")

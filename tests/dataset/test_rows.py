@@ -33,6 +33,20 @@ def test_only_files_whose_rows_changed_are_written(tmp_path):
     assert [name for name in sorted(after) if after[name] != before[name]] == ["1-x-1.parquet"]
 
 
+def test_rows_of_a_shard_need_not_stand_together(tmp_path):
+    write_rows(tmp_path, table(shard=["2", "1", "2", "1", "2"]))
+
+    assert list(pd.read_parquet(tmp_path)["image_id"]) == list("bdace")
+
+
+def test_what_stands_elsewhere_leaves_a_file_alone(tmp_path):
+    """More rows in other shards: the bytes of this one are the same."""
+    write_rows(tmp_path / "few", table().iloc[2:].reset_index(drop=True))
+    write_rows(tmp_path / "all", table())
+
+    assert (tmp_path / "few" / "2-y-0.parquet").read_bytes() == (tmp_path / "all" / "2-y-0.parquet").read_bytes()
+
+
 @pytest.mark.parametrize("leave", ["damaged.parquet", ".1-x-0.parquet.part"])
 def test_files_of_no_shard_go(tmp_path, leave):
     (tmp_path / leave).write_bytes(b"of an earlier run")
