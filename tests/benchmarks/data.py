@@ -1,205 +1,183 @@
-"""Benchmark: what 100 more images cost in archives of different sizes: time, and bytes written, up to `prepare`.
+"""Benchmark: what 100 more radiographs cost in archives of several sizes (`make bench-data`).
 
-    python -m tests.benchmarks.data [--sizes 1000,10000,100000] [--out docs/growth]
+Shards and stages of this repository: intake of DICOM files, `dvc add`, push, commit, then a build up to `prepare` as
+`retrain` makes it, pushed and committed. Beside it, in the same run and in turns: one file an image under plain `dvc
+add`, and a stage that writes a prepared file for each new image (tests/benchmarks/archives.py). 100 other images a
+round, medians over rounds; nothing is asserted.
 
-Each archive holds small generated pixels in batches, was versioned, pushed and built once; then 100 images come in and
-the same is done as the product does it: shards, commit_data (`dvc add`, push, commit), a build up to `prepare`. Beside
-it, in the same run: one file an image under plain `dvc add` and `dvc push`. Written bytes are what the processes
-handed to files, as the kernel counts them (`wchar`), children included. One measurement a size (n = 1): ratios of one
-run are what is comparable. Writes OUT.json and OUT.png; nothing is asserted.
+Seconds are wall time. CPU seconds are user and system time of this process and all below it; not counted is what the
+kernel writes back later. Sent is what the remote (a folder) grew by. Read back is what came from the remote into the
+cache. A size that stands in OUT.json at this commit is not measured again, and archives that stand in --folder are
+taken up, with what earlier runs added. Writes OUT.json and OUT.png, prints a table in Markdown.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
+import dataclasses
 import json
+import os
+import platform
 import shutil
+import statistics
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+from components.radiograph.phantom import DETECTOR_A, write_archive
+from tests.benchmarks.archives import BATCH, REPOSITORY, SEED, SIDE, Archive, Plain, Sharded, objects
 
-from components.dataset.store import catalog, label_events, write_images, write_labels
-from components.radiograph.image import ImageMeta, Radiograph
-from components.radiograph.labels import LabelEvent
-from components.radiograph.pixels import encode
-from components.workspace import Workspace
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-FOLDERS = [Path("data/studies"), Path("data/labels")]
-STAGES = ("inspect", "curate", "split", "validate", "prepare")
-BATCH, NEW, SIDE = 1000, 100, 32
-Phases = dict[str, dict[str, float]]
+NEW = 100
+PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+KINDS: dict[str, Callable[[Path], Archive]] = {"ours": Sharded, "plain": Plain}
+NAMES = {"ours": "shards, this repository", "plain": "a file an image, plain DVC"}
+UNITS = {"wall": "s", "cpu": "CPU s", "sent": "MB sent", "back": "MB read back"}
+Round = dict[str, float]
+Results = dict[str, Any]
 
 
-def images(start: int, count: int) -> Iterator[Radiograph]:
-    """Distinct pictures of noise, two a patient, two sites."""
-    for n in range(start, start + count):
-        pixels = np.random.default_rng(n).integers(0, 256, (SIDE, SIDE)).astype(np.uint8)
-        meta = ImageMeta(
-            image_id=f"i{n:09d}",
-            patient_id=f"p{n // 2:09d}",
-            study_id=f"s{n:09d}",
-            source="bench",
-            grouping="patient",
-            site=f"site-{n % 2}",
-            device="none",
-            view="frontal",
-            body_region="hand",
-            photometric="MONOCHROME2",
-            bits_stored=8,
-            rows=SIDE,
-            columns=SIDE,
-        )
-        yield Radiograph(meta=meta, pixels=pixels)
+def source(folder: Path, number: int) -> Path:
+    """A folder of NEW DICOM files and their labels, others for every number."""
+    detector = dataclasses.replace(DETECTOR_A, name=f"A{number}", rows=144, columns=112, pitch_mm=0.64)
+    place = folder / f"round-{number}"
+    shutil.rmtree(place, ignore_errors=True)
+    write_archive(place, patients=NEW // 2, images_per_patient=2, detector=detector, seed=SEED + number)
+    return place
 
 
-def append(root: Path, start: int, count: int) -> None:
-    """One batch of `count` images and their labels, after what intake reads first: the catalog and the events."""
-    studies, labels = (root / folder for folder in FOLDERS)
-    if start:
-        catalog(studies)
-        label_events(labels)
-    batch = f"{start // NEW + 1:06d}-bench"
-    time_ = "2026-01-01T00:00:00+00:00"
-    words = ("no_fracture", "fracture")
-    events = [
-        LabelEvent.new(image_id=f"i{n:09d}", time=time_, label=words[n % 5 == 0], reader="r", provenance="archive")
-        for n in range(start, start + count)
-    ]
-    write_labels(labels, events, batch=f"{batch}-0000")
-    write_images(studies, images(start, count), batch=batch, shard_bytes=256_000_000)
+def adopt_orphans() -> None:
+    """Let the processes that outlive their parents become this one's children: pools of a stage end after it."""
+    if ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise SystemExit("this kernel does not hand orphans over: their CPU seconds could not be counted")
 
 
-def site(folder: Path) -> Workspace:
-    """A clone of this repository's last commit in which odd pictures are no reason to stop."""
-    root = folder / "clone"
-    subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(root)], check=True)
-    return Workspace(root, folder / "state", str(folder / "remote"), "bench").open()
+def cpu() -> float:
+    """Seconds that this process and all below it have computed; they end here, or go uncounted."""
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]  # else intake's pool reports to a server that stays
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    return sum(os.times()[:4])
 
 
-def build(home: Workspace) -> None:
-    """A build as `reproduce` makes it, stage by stage up to `prepare`; `validate` may refuse such pictures."""
-    with home.building("HEAD") as clone:
-        clone._dvc("pull", "--quiet", "--force", "--allow-missing")
-        for stage in STAGES:
-            try:
-                clone._dvc("repro", "--quiet", "--single-item", stage)
-            except Exception as error:
-                if stage != "validate":
-                    raise
-                print(f"  validate: {type(error).__name__}", file=sys.stderr)
-        clone._dvc("push", "--quiet", "inspect", "curate", "split", "prepare")
-        clone._git("add", "dvc.lock")
-        clone._commit("Lock the build", ["dvc.lock"])
-        home.adopt(clone)
+def measured(archive: Archive, source: Path) -> Round:
+    """One round; by phase `wall.PHASE` and `cpu.PHASE` in s, and over all of it wall, cpu, and MB sent and back."""
+    found: Round = {}
+    remote, cache = dict(objects(archive.remote)), dict(objects(archive.cache))
+    phases = {"intake": lambda: archive.arrive(source), "version": archive.version, "build": archive.build}
+    for name, work in phases.items():
+        began, before = time.monotonic(), cpu()
+        work()
+        found[f"wall.{name}"], found[f"cpu.{name}"] = time.monotonic() - began, cpu() - before
+    for what in ("wall", "cpu"):
+        found[what] = sum(found[f"{what}.{name}"] for name in phases)
+    sent = [size for name, size in objects(archive.remote) if name not in remote]
+    back = [size for name, size in objects(archive.cache) if name in remote and name not in cache]
+    return found | {"sent": sum(sent) / 1e6, "objects": len(sent), "back": sum(back) / 1e6}
 
 
-def written() -> int:
-    """Bytes this process and its finished children handed to files."""
-    for line in Path("/proc/self/io").read_text(encoding="ascii").splitlines():
-        name, _, value = line.partition(": ")
-        if name == "wchar":
-            return int(value)
-    raise SystemExit("this kernel counts no written bytes (/proc/self/io)")
+def grow(size: int, folder: Path, rounds: int) -> Results:
+    """Bring both archives of `size` images to stand, then let them grow in turns."""
+    folder.mkdir(parents=True, exist_ok=True)
+    taken = folder / "taken"  # rounds so far; written once both stand
+    if not taken.exists():
+        shutil.rmtree(folder)
+        folder.mkdir()
+    archives = {kind: make(folder) for kind, make in KINDS.items()}
+    for kind, archive in archives.items():
+        began = time.monotonic()
+        archive.follow() if taken.exists() else archive.stand(size)
+        print(f"{size:>8} {kind:<6} stands after {time.monotonic() - began:.0f} s", flush=True)
+    first = int(taken.read_text()) if taken.exists() else 0
+    found: Results = {"commit": commit(), "before": size + first * NEW} | {kind: [] for kind in KINDS}
+    for number in range(first, first + rounds):
+        taken.write_text(str(number + 1))
+        place = source(folder, number)
+        for kind, archive in archives.items():
+            round_ = measured(archive, place) | {"load": os.getloadavg()[0]}
+            found[kind].append(round_)
+            said = ", ".join(f"{name} {value:.2f}" for name, value in round_.items())
+            print(f"{size:>8} {kind:<6} round {number + 1}: {said}", flush=True)
+    return found
 
 
-def measured(phases: Phases, name: str, work: Callable[[], object]) -> None:
-    """Run `work`; note its seconds and written megabytes."""
-    began, before = time.monotonic(), written()
-    work()
-    phases[name] = {"seconds": time.monotonic() - began, "megabytes": (written() - before) / 1e6}
+def commit() -> str:
+    """The code that is measured: the last commit, marked where the code differs from it."""
+    git = ["git", "-C", str(REPOSITORY)]
+    said = [[*git, "rev-parse", "--short=12", "HEAD"], [*git, "status", "--porcelain", "components", "*.yaml"]]
+    head, changed = (subprocess.run(one, check=True, capture_output=True, text=True).stdout.strip() for one in said)
+    return head + ("-dirty" if changed else "")
 
 
-def grow(size: int, folder: Path) -> Phases:
-    """Bring an archive of `size` images to stand, then measure what NEW more cost."""
-    home = site(folder)
-    for start in range(0, size, BATCH):
-        append(home.root, start, min(BATCH, size - start))
-    home.commit_data(FOLDERS, f"Take in {size} radiographs")
-    build(home)
-    phases: Phases = {}
-    measured(phases, "shards", lambda: append(home.root, size, NEW))
-    measured(phases, "add, push, commit", lambda: home.commit_data(FOLDERS, f"Take in {NEW} radiographs"))
-    measured(phases, "build to prepare", lambda: build(home))
-    return phases
+def median(rounds: list[Round], what: str) -> float:
+    return statistics.median(one[what] for one in rounds)
 
 
-def plain(size: int, folder: Path) -> Phases:
-    """The same growth with one file an image: `dvc add` of the folder and `dvc push`, nothing else."""
-    home = site(folder)
-    place = home.root / "data" / "studies"
-    place.mkdir(parents=True)
-
-    def put(start: int, count: int) -> None:
-        for image in images(start, count):
-            (place / f"{image.meta.image_id}.png").write_bytes(encode(image.pixels))
-
-    def version() -> None:
-        home._dvc("add", "--quiet", "data/studies")
-        home._dvc("push", "--quiet", "data/studies.dvc")
-
-    put(0, size)
-    version()
-    phases: Phases = {}
-    measured(phases, "files", lambda: put(size, NEW))
-    measured(phases, "add, push", version)
-    return phases
+def table(results: Results) -> str:
+    """The medians, with their ratio to the smallest archive, as Markdown."""
+    sizes = sorted(results["sizes"], key=int)
+    lines = ["| | " + " | ".join(f"{int(size):,}" for size in sizes) + " |", "|---" * (1 + len(sizes)) + "|"]
+    rows = [(kind, what, unit) for kind in KINDS for what, unit in UNITS.items()]
+    rows += [("ours", f"wall.{phase}", f"s, {phase}") for phase in ("intake", "version", "build")]
+    for kind, what, unit in rows:
+        values = [median(results["sizes"][size][kind], what) for size in sizes]
+        cells = [f"{value:.2f}" + (f" (x {value / values[0]:.2f})" if values[0] else "") for value in values]
+        lines.append(f"| {NAMES[kind]}: {unit} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
-def total(phases: Phases, what: str) -> float:
-    return sum(phase[what] for phase in phases.values())
-
-
-def plot(results: dict[str, dict[str, Phases]], path: Path) -> None:
-    """Seconds and megabytes against the size of the archive, ours beside plain files."""
+def plot(results: Results, path: Path) -> None:
+    """Seconds, CPU seconds and megabytes sent against the size of the archive; points are rounds, lines medians."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    sizes = [int(size) for size in results]
-    for axis, what in zip(axes, ("seconds", "megabytes"), strict=True):
-        for kind, label in (("ours", "shards, up to prepare"), ("plain", "a file an image, add and push alone")):
-            axis.plot(sizes, [total(found[kind], what) for found in results.values()], "o-", label=label)
-        axis.set(xscale="log", ylim=(0, None), xlabel="images in the archive", ylabel=f"{what} for {NEW} more")
-        axis.legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=120)
+    figure, axes = pyplot.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
+    sizes = sorted(results["sizes"], key=int)
+    for axis, (what, unit) in zip(axes, list(UNITS.items())[:3], strict=True):
+        for kind, name in NAMES.items():
+            rounds = [results["sizes"][size][kind] for size in sizes]
+            (line,) = axis.plot([int(size) for size in sizes], [median(one, what) for one in rounds], "-", label=name)
+            for size, some in zip(sizes, rounds, strict=True):
+                axis.plot([int(size)] * len(some), [one[what] for one in some], ".", color=line.get_color())
+        axis.set(xscale="log", xlabel="images in the archive", ylabel=f"{unit} for {NEW} more")
+        axis.set_ylim(0, None)
+    axes[0].legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=110)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="1000,10000,100000")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=REPOSITORY / "docs" / "growth")
+    parser.add_argument("--folder", type=Path, help="where the archives stand and stay; else in a folder of this run")
     arguments = parser.parse_args()
-    results: dict[str, dict[str, Phases]] = {}
-    for size in (int(size) for size in arguments.sizes.split(",")):
-        results[str(size)] = {}
-        for kind, work in (("ours", grow), ("plain", plain)):
-            folder = Path(tempfile.mkdtemp(prefix="growth-"))
-            try:
-                results[str(size)][kind] = work(size, folder)
-            finally:
+    adopt_orphans()
+    kept, results = arguments.out.with_suffix(".json"), {}
+    if kept.is_file():
+        results = json.loads(kept.read_text(encoding="utf-8"))["sizes"]
+    machine = f"{os.cpu_count()} cores, Python {platform.python_version()}"
+    document = {"new": NEW, "side": SIDE, "batch": BATCH, "seed": SEED, "machine": machine, "sizes": results}
+    with tempfile.TemporaryDirectory(prefix="growth-") as own:
+        for size in arguments.sizes.split(","):
+            if results.get(size, {}).get("commit") == commit():
+                print(f"{int(size):>8} was measured at this commit: {kept}")
+                continue
+            folder = (arguments.folder or Path(own)) / size
+            results[size] = grow(int(size), folder, arguments.rounds)
+            kept.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+            if not arguments.folder:
                 shutil.rmtree(folder, ignore_errors=True)
-            found = results[str(size)][kind]
-            for name, phase in found.items():
-                print(
-                    f"{size:>8} {kind:<6} {name:<18} {phase['seconds']:8.2f} s {phase['megabytes']:9.2f} MB", flush=True
-                )
-            whole = f"{total(found, 'seconds'):8.2f} s {total(found, 'megabytes'):9.2f} MB"
-            print(f"{size:>8} {kind:<6} {'all':<18} {whole}", flush=True)
-    first, *_, last = [*results.values(), *results.values()]
-    for kind in ("ours", "plain"):
-        for what in ("seconds", "megabytes"):
-            ratio = total(last[kind], what) / total(first[kind], what)
-            print(f"{kind}: {what} grow {ratio:.2f}-fold from the smallest archive to the largest (n = 1)")
-    arguments.out.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    plot(results, arguments.out.with_suffix(".png"))
+    plot(document, arguments.out.with_suffix(".png"))
+    print(table(document))
 
 
 if __name__ == "__main__":
