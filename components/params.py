@@ -24,6 +24,7 @@ class Paths(Section):
     """Where every stage reads and writes, relative to the repository root. Written once, here."""
 
     studies: Path
+    catalog: Path
     labels: Path
     batches: Path
     features: Path

@@ -10,11 +10,9 @@ import fcntl
 import itertools
 import json
 import logging
-import os
 import shutil
-import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -22,16 +20,11 @@ from pathlib import Path
 
 import yaml
 
-from components import errors, writer_lock
-from components.errors import ConfigError, DataError, OsteoflowError, Unavailable
+from components import writer_lock
+from components.commands import run
+from components.errors import ConfigError, DataError
 
 log = logging.getLogger("osteoflow.workspace")
-
-# What git or DVC prints when another process holds its lock, or the remote does not answer: waiting helps.
-TRANSIENT = (
-    "Unable to acquire lock", "is being blocked by", ".lock': File exists",
-    "Timeout", "Could not connect", "EndpointConnectionError", "timed out",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -273,24 +266,44 @@ class Workspace:
         clone._git("checkout", "--quiet", "--force", "-B", "build", commit)
         return clone
 
-    def reproduce(self, *stages: str) -> str:
-        """Run the stages whose inputs changed (as `make`), push the results, commit dvc.lock; return that commit.
+    def restore(self, folders: list[Path]) -> None:
+        """Bring what the stages made before, and what the pointers of `folders` name, and nothing else.
+
+        Incremental stages continue from what earlier builds made; what a killed one left half-made is replaced.
+        """
+        pointers = [f"{folder}.dvc" for folder in folders if (self.root / f"{folder}.dvc").is_file()]
+        self._dvc("pull", "--quiet", "--force", "--allow-missing", "dvc.yaml", *pointers)
+
+    def fetch(self, folder: Path, names: Collection[str]) -> None:
+        """Bring the named files of `folder`, as its pointer has them; others are left where they are.
+
+        Raises:
+            DataError: their bytes are nowhere.
+        """
+        if not names:
+            return
+        whole = len(names) == self.pointed(folder)
+        self._dvc("pull", "--quiet", "--force", *([f"{folder}.dvc"] if whole else [str(folder / n) for n in names]))
+
+    def ask(self, module: str, *words: str) -> list[str]:
+        """What `python -m module words` of this revision's own code prints, by line."""
+        return self._run([sys.executable, "-m", module, *words], module, logging.DEBUG).split()
+
+    def make(self, *stages: str) -> None:
+        """Run the stages whose inputs changed, all or those that lead to `stages`; nothing is pushed or committed.
 
         A line of a stage's output is a log record of `osteoflow.workspace`. A stage's own error comes back as the
         class the stage raised.
         """
-        self.make(*stages)
-        self._dvc("push", "--quiet")
+        self._dvc("repro", "--pull", *stages)
+
+    def lock(self) -> str:
+        """Push what the stages made, commit dvc.lock; return that commit."""
+        self._dvc("push", "--quiet", "dvc.yaml")
         if self._git("status", "--porcelain", "--", "dvc.lock").strip():
             self._git("add", "--", "dvc.lock")
             self._commit("Lock the build: what these data and parameters made", ["dvc.lock"])
         return self.head()
-
-    def make(self, *stages: str) -> None:
-        """Run the stages whose inputs changed, all or those that lead to `stages`; nothing is pushed or committed."""
-        # Incremental stages continue from what earlier builds made; what a killed one left half-made is replaced.
-        self._dvc("pull", "--quiet", "--force", "--allow-missing")
-        self._dvc("repro", "--pull", *stages)
 
     def adopt(self, build: Workspace) -> str:
         """Bring the build's commit home: always as branch `build/<commit>`, and as the tip if that fast-forwards."""
@@ -339,54 +352,10 @@ class Workspace:
         return self._run([sys.executable, "-m", "dvc", *arguments], "dvc", logging.INFO)
 
     def _run(self, command: list[str], name: str, level: int) -> str:
-        """Run `command` at the root, logging its lines at `level` as they come; return its output."""
-        environment = os.environ | {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",  # stages say `python`
-            "PYTHONUNBUFFERED": "1",
-            "GIT_TERMINAL_PROMPT": "0",
-            "AWS_REQUEST_CHECKSUM_CALCULATION": self.checksums,
-        }
-        lines: list[str] = []
-        with (
-            writer_lock.at_work(self._lock, name) as handles,
-            subprocess.Popen(
-                command,
-                cwd=self.root,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                pass_fds=handles,
-            ) as process,
-        ):
-            assert process.stdout is not None
-            for line in process.stdout:
-                lines.append(line)
-                log.log(level, "%s", line.rstrip())
-            if process.wait() < 0:
-                raise Unavailable(f"{name}: killed (signal {-process.returncode}), most likely out of memory; repeat")
-        output = "".join(lines)
-        if process.returncode:
-            raise _as_error(name, command, output)
-        return output
+        environment = {"AWS_REQUEST_CHECKSUM_CALCULATION": self.checksums}
+        with writer_lock.at_work(self._lock, name) as handles:
+            return run(command, name=name, root=self.root, level=level, environment=environment, handles=handles)
 
     def sha256(self, path: str) -> str:
         """SHA-256 of one file of the workspace, as hex."""
         return sha256((self.root / path).read_bytes()).hexdigest()
-
-
-def _as_error(name: str, command: list[str], output: str) -> OsteoflowError:
-    """The error a failed command stands for: a stage's own class where it printed one, else by what helps."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    for line in reversed(lines):
-        word, _, message = line.partition(": ")
-        kind = getattr(errors, word, None)
-        if isinstance(kind, type) and issubclass(kind, OsteoflowError):
-            return kind(message)
-    tail = " / ".join(lines[-3:])[:600] or "no output"
-    if any(sign in output for sign in TRANSIENT):
-        return Unavailable(f"{name}: {tail}")
-    verb = next((word for word in command[1:] if not word.startswith("-") and word != "dvc"), "")
-    return DataError(f"{name} {verb} failed: {tail}")

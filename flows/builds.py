@@ -1,4 +1,4 @@
-"""What a build is called in registry, ledger and gate: hashes of what went in, and where its report lies."""
+"""How a build is made, and what it is called in registry, ledger and gate: hashes of what went in, and its report."""
 
 from __future__ import annotations
 
@@ -12,6 +12,34 @@ from components.promotion.ledger import Ledger
 from components.promotion.register import Build
 from components.promotion.registry import PREFIX, Registry
 from components.workspace import Workspace
+
+WANTED = "components.dataset.wanted"
+
+
+def reproduce(build: Workspace) -> str:
+    """Run every stage whose inputs changed, push what they made, commit dvc.lock; return that commit."""
+    make(build)
+    return build.lock()
+
+
+def make(build: Workspace, *stages: str) -> None:
+    """Run the stages whose inputs changed, all or those that lead to `stages`.
+
+    Of the archive's pixels only those shards are fetched that a step has to look into: new ones, to be measured and
+    shrunk, and, where it comes to evaluation, those that hold sealed test images. What training sees is small and
+    was made when its images came in.
+    """
+    paths = load(build.root / "params.yaml").paths
+    build.restore([paths.labels, paths.catalog])
+    build.fetch(paths.studies, _wanted(build, "new"))
+    if not stages:
+        build.make("validate")  # which images are tested is known only now
+        build.fetch(paths.studies, _wanted(build, "sealed"))
+    build.make(*stages)
+
+
+def _wanted(build: Workspace, what: str) -> list[str]:
+    return [line for line in build.ask(WANTED, what) if line.endswith(".parquet")]  # not what a library may say
 
 
 def record_of(build: Workspace, commit: str, wall_seconds: float) -> Build:

@@ -92,12 +92,12 @@ def quarantine(as_json: Json = False) -> None:
     """List the files that were refused, by reason, with what to do; what came in later counts as settled."""
     settings = settings_of()
     from components.dataset.quarantine import entries, waiting
-    from components.dataset.store import catalog
+    from components.dataset.store import read_catalog
     from flows import clients
     from flows.tables import quarantine_table
 
     folder = clients.quarantine(settings)
-    archive = catalog(settings.workspace / clients.params(settings).paths.studies)
+    archive = read_catalog(settings.workspace / clients.params(settings).paths.catalog)
     groups = waiting(entries(folder), set(archive["image_id"]))
     body = {"folder": str(folder), "reasons": [group.model_dump() for group in groups]}
     say(quarantine_table(folder, groups), body, as_json)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import yaml
 
-from components.dataset.store import sweep
+from components.dataset.store import shards, sweep, write_catalog
 from components.errors import DataError
-from components.params import load
+from components.params import Paths, load
 from components.settings import Settings
 from components.workspace import Workspace
 from components.writer_lock import git_locks
@@ -43,13 +43,22 @@ def halves(settings: Settings) -> list[Half]:
     remote = data_remote(settings)
     sent = remote.holds() if remote else frozenset()
     found: list[Half] = []
-    for folder in (paths.studies, paths.labels):
+    for folder in (paths.studies, paths.labels, paths.catalog):
         found += _of(home, folder, remote, sent)
     if home.dirty(str(paths.batches)):
         found.append(
             Half(
                 f"{paths.batches}: a batch's record was not committed; a killed run left this: repeat it, or let it be",
                 lambda: home.commit_file(paths.batches, "Keep the record of a batch whose intake was interrupted"),
+            )
+        )
+    if missing := {path.name for path in shards(home.root / paths.studies)} - {
+        path.name for path in shards(home.root / paths.catalog)
+    }:
+        found.append(
+            Half(
+                f"{paths.catalog}: {len(missing)} shard(s) have no entry, so that no build sees them",
+                lambda: _catalogued(home, paths),
             )
         )
     if locks := git_locks(home.root):
@@ -66,6 +75,11 @@ def halves(settings: Settings) -> list[Half]:
             )
         )
     return found
+
+
+def _catalogued(home: Workspace, paths: Paths) -> None:
+    write_catalog(home.root / paths.studies, home.root / paths.catalog)
+    home.commit_data([paths.catalog], f"Enter in {paths.catalog} what an interrupted run left out")
 
 
 def _drafts(folder: Path, name: str) -> list[Half]:

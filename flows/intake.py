@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from prefect import flow
@@ -13,7 +14,9 @@ from components.dataset.batches import write_record
 from components.dataset.inputs import judge_batch
 from components.dataset.intake import intake as take_in
 from components.dataset.limits import read_limits
+from components.dataset.places import likely
 from components.dataset.quarantine import entries
+from components.dataset.store import write_catalog
 from flows import clients
 from flows.arrival import Arrival, page, unfinished
 from flows.artifacts import show
@@ -26,7 +29,7 @@ def intake(source: SecretStr | None = None, labels_file: SecretStr | None = None
     """Take `source` (default: the inbox) in, refuse what cannot be used, version it and commit the pointers."""
     settings = clients.load_settings()
     params, home = clients.params(settings), clients.workspace(settings)
-    folders = [params.paths.studies, params.paths.labels]
+    folders = [params.paths.studies, params.paths.labels, params.paths.catalog]
     studies, labels, quarantine = home.root / folders[0], home.root / folders[1], clients.quarantine(settings)
     reports = settings.state / "reports"
     limits = read_limits(home.root / params.paths.limits)
@@ -46,7 +49,9 @@ def intake(source: SecretStr | None = None, labels_file: SecretStr | None = None
             params=params.intake,
             now=datetime.now(UTC),
             unfinished=unfinished(home, folders, reports),
+            apart=partial(likely, role="test", params=params.split),
         )
+        effect(write_catalog)(studies, home.root / params.paths.catalog)
         record = effect(write_record)(home.root / params.paths.batches, batch.record())
         commit = effect(home.commit_data)(folders, batch.message(), [record])
         effect(entrance.landed)()  # only now: until the commit, what was brought is the only other copy

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from components.dataset.items import read_table
 from components.dataset.merges import record_merges
-from components.dataset.store import catalog, shards
+from components.dataset.store import read_catalog
 from components.errors import DataError
 from components.radiograph.deidentify import identity
 from components.settings import Settings
@@ -79,19 +79,15 @@ def merge_patients(settings: Settings, pairs: list[tuple[str, str]]) -> Merged:
     """Record pairs of identities in the log and commit it.
 
     Raises:
-        DataError: the archive's shards are not all here, so that nobody knows how many images had arrived.
+        DataError: the catalog cannot be completed, so that nobody knows how many images had arrived.
     """
     home, paths = clients.workspace(settings), clients.params(settings).paths
     pseudonyms = clients.pseudonyms(settings)
     named = [tuple(pseudonyms.of("patient", who) for who in pair) for pair in pairs]
-    studies = home.root / paths.studies
+    catalog = home.root / paths.catalog
     with home.writing():
-        wanted = home.pointed(paths.studies)
-        if wanted != len(shards(studies)):
-            raise DataError(
-                f"{paths.studies}: {len(shards(studies))} of {wanted} shards are here; run `dvc pull` first"
-            )
-        patients = catalog(studies)["patient_id"]
+        home.complete([paths.catalog])
+        patients = read_catalog(catalog)["patient_id"]
         recorded = record_merges(home.root / paths.merges, [(one, two) for one, two in named], after=len(patients))
     unseen = len({name for pair in named for name in pair} - set(patients))
     message = f"Record that {recorded} pair(s) of patient pseudonyms are one person\n\nafter {len(patients)} images"

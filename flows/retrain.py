@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from components.promotion.gate import Decision, gate
 from components.promotion.register import register
 from flows import clients
-from flows.builds import context_of, describe, record_of
+from flows.builds import context_of, describe, record_of, reproduce
 from flows.effects import effect
 from flows.verdicts import tell_validation
 
@@ -44,7 +44,7 @@ def retrain(rev: str = "HEAD") -> Judgement:
     with home.building(rev) as build:
         params, begun = clients.params(settings.model_copy(update={"workspace": build.root})), time.time()
         try:
-            effect(build.reproduce)()
+            effect(reproduce)(build)
             begun = 0.0  # whatever stands now is what this data shows
         finally:  # a set that was refused most of all
             effect(tell_validation)(build.root / params.paths.validation, settings.state, begun)

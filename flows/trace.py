@@ -107,8 +107,8 @@ def image(settings: Settings, identity: str) -> ImageTrace:
         DataError: the image is neither in the archive nor in the prediction log.
     """
     root, paths = settings.workspace, clients.params(settings).paths
-    catalog = store.catalog(root / paths.studies)
-    row = catalog[catalog["image_id"] == identity]
+    archive = store.read_catalog(root / paths.catalog)
+    row = archive[archive["image_id"] == identity]
     predictions = clients.prediction_log(settings).of_image(identity)
     if row.empty and not predictions:
         raise DataError(f"image {identity}: neither in the archive nor in the prediction log")

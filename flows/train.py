@@ -12,6 +12,7 @@ from components.model.cross_validation import CrossValidation, cross_validation
 from components.model.folds import OUT_OF_FOLD
 from components.settings import Settings
 from flows import clients
+from flows.builds import make
 
 
 class CrossValidated(BaseModel):
@@ -41,7 +42,7 @@ def cross_validate(settings: Settings, *, folds: int, rev: str) -> CrossValidate
         written["train"]["folds"] = folds  # the clone's own; a later build checks the file out again
         file.write_text(yaml.safe_dump(written, sort_keys=False), encoding="utf-8")
         params = clients.params(settings.model_copy(update={"workspace": build.root}))
-        build.make("train")
+        make(build, "train")
         trained, accepted = build.root / params.paths.trained, build.root / params.paths.accepted
         found = cross_validation(trained, accepted, params.calibrate, params.evaluate)
         commit = build.head()

@@ -81,4 +81,4 @@ def difference(home: Workspace, params: Params, earlier: str, later: str) -> Cha
         first, second = [{md5: home.stored(md5) for md5 in listing.values()} for listing in listings]
         return first, second
 
-    return compare(studies=shards(params.paths.studies), labels=shards(params.paths.labels), settling=params.curate)
+    return compare(catalog=shards(params.paths.catalog), labels=shards(params.paths.labels), settling=params.curate)

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from components.dataset.intake import intake
+from components.dataset.store import write_catalog
 from components.params import load
 from components.radiograph.deidentify import Pseudonyms
 from components.radiograph.phantom import DETECTOR_A, write_archive
@@ -70,7 +71,8 @@ def built(tmp_path_factory) -> Path:
         params=load(root / "params.yaml").intake,
         now=datetime(2026, 1, 1, tzinfo=UTC),
     )
-    dvc(root, "add", "--quiet", "data/studies", "data/labels")
+    write_catalog(root / "data/studies", root / "data/catalog")
+    dvc(root, "add", "--quiet", "data/studies", "data/labels", "data/catalog")
     dvc(root, "repro")
     return root
 

@@ -54,6 +54,13 @@ def workspace(tmp_path: Path) -> Workspace:
     return home
 
 
+def reproduce(build: Workspace) -> str:
+    """Build everything."""
+    build.restore(STUDIES)
+    build.make()
+    return build.lock()
+
+
 def add_shard(workspace: Workspace, name: str, content: str = "pixels") -> None:
     (workspace.root / "data" / "studies").mkdir(exist_ok=True)
     (workspace.root / "data" / "studies" / name).write_text(content)
@@ -101,7 +108,7 @@ def test_a_build_learns_from_the_revision_alone(workspace):
     workspace.commit_data(STUDIES, "first")
     add_shard(workspace, "uncommitted")
     with workspace.building("HEAD") as build:
-        build.reproduce()
+        reproduce(build)
 
     assert sorted(path.name for path in (build.root / "data" / "features").iterdir()) == ["a"]
 
@@ -110,13 +117,13 @@ def test_only_new_shards_cost(workspace, caplog):
     """A second build continues from the first one's incremental outputs."""
     workspace.commit_data(STUDIES, "first")
     with workspace.building("HEAD") as first:
-        first.reproduce()
+        reproduce(first)
         workspace.adopt(first)
     add_shard(workspace, "b")
     workspace.commit_data(STUDIES, "second")
     caplog.clear()
     with caplog.at_level("INFO", logger="osteoflow"), workspace.building("HEAD") as second:
-        second.reproduce()
+        reproduce(second)
 
     assert [r.getMessage() for r in caplog.records if r.getMessage().startswith("made")] == ["made b"]
 
@@ -125,12 +132,12 @@ def test_a_build_takes_up_the_clone_of_the_last_one(workspace):
     """Nothing that an earlier build left there, half-made or edited, reaches the next one."""
     workspace.commit_data(STUDIES, "first")
     with workspace.building("HEAD") as first:
-        first.reproduce()
+        reproduce(first)
     (first.root / "stage.py").write_text("raise SystemExit('edited')")
     (first.root / "data" / "features" / "a").write_text("half")
     (first.root / ".git" / "index.lock").touch()
     with workspace.building("HEAD") as second:
-        second.reproduce()
+        reproduce(second)
 
     assert second.root == first.root
     assert (second.root / "data" / "features" / "a").read_text() == "made"
@@ -207,7 +214,7 @@ def test_a_killed_push_is_finished_by_the_next_run(workspace, tmp_path):
 def test_an_adopted_build_becomes_the_tip(workspace):
     workspace.commit_data(STUDIES, "first")
     with workspace.building("HEAD") as build:
-        commit = build.reproduce()
+        commit = reproduce(build)
         workspace.adopt(build)
 
     assert workspace.head() == commit
@@ -218,7 +225,7 @@ def test_a_branch_that_moved_on_keeps_its_tip(workspace):
     """A build that took long never overwrites data that arrived meanwhile; it stays as a branch of its own."""
     base = workspace.commit_data(STUDIES, "first")
     with workspace.building("HEAD") as build:
-        commit = build.reproduce()
+        commit = reproduce(build)
     add_shard(workspace, "b")
     newer = workspace.commit_data(STUDIES, "second")
     workspace.adopt(build)
@@ -237,7 +244,7 @@ def test_a_stage_error_keeps_its_class(workspace):
         workspace.building("HEAD") as build,
         pytest.raises(ExpectationsFailed, match="1 of 2 shards is bad; fix `intake`"),
     ):
-        build.reproduce()
+        reproduce(build)
 
 
 def test_a_lost_push_is_repaired_by_the_next_run(workspace, tmp_path):

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from components.dataset.items import Item, Source, Statement
 from components.dataset.quarantine import Entry, Refusal, entry, quarantined
-from components.dataset.store import Packed, catalog, count_events, shards, write_images, write_labels
+from components.dataset.store import Packed, count_events, read_catalog, shards, write_images, write_labels
 from components.dataset.workers import Bounds, Lost, bounded
 from components.errors import MissingPatient, UnreadableImage
 from components.radiograph.burned_in import Policy, clean, overlaps
@@ -124,10 +124,11 @@ class Arrivals:
         shard_bytes: int,
         time: str,
         unfinished: frozenset[Path] = frozenset(),
+        apart: Callable[[str], bool] | None = None,
     ) -> None:
         self.offer, self.studies, self.labels, self.quarantine = offer, studies, labels, quarantine
         self.batch, self.shard_bytes, self.time = batch, shard_bytes, time
-        standing = catalog(studies)
+        standing = read_catalog(studies)
         self.ids: set[str] = set(standing["image_id"])
         self.by_pixels: dict[str, str] = dict(zip(standing["pixel_sha256"], standing["image_id"], strict=True))
         self.masked: dict[str, str | None] = dict(zip(standing["image_id"], standing["masked"], strict=True))
@@ -138,14 +139,16 @@ class Arrivals:
         self.before = count_events(labels) - sum(
             pq.read_metadata(path).num_rows for path in begun if path.parent == labels
         )
-        self.waiting: list[Packed] = []
+        self.apart = apart
+        self.waiting: dict[bool, list[Packed]] = {False: [], True: []}  # for the next shard; True: kept apart
+        self.weight = {False: 0, True: 0}
         self.events: list[LabelEvent] = []
         self.refusals: list[tuple[Entry, bytes]] = []
         self.silent = set(offer.statements)  # images that were spoken about but have not been seen
         self.counts: dict[str, Counter[str]] = {
             name: Counter() for name in ("refused", "refused_by_label", "labels", "sites")
         }
-        self.added = self.duplicates = self.copies = self.weight = 0
+        self.added = self.duplicates = self.copies = 0
 
     def take(self, outcome: Outcome) -> None:
         """Sort one outcome in; write a shard when enough has gathered."""
@@ -183,12 +186,13 @@ class Arrivals:
         self.ids.add(image.meta.image_id)
         self.by_pixels[image.pixel_sha256] = image.meta.image_id
         self.masked[image.meta.image_id] = image.meta.masked
-        self.waiting.append(image)
+        shard = self.apart is not None and self.apart(image.meta.patient_id)
+        self.waiting[shard].append(image)
         self._count(image.meta.site, said)
         self._hear(image.meta.image_id, said, self.offer.reader)
-        self.weight += len(image.pixels)
-        if self.weight >= self.shard_bytes:
-            self.flush()
+        self.weight[shard] += len(image.pixels)
+        if self.weight[shard] >= self.shard_bytes:
+            self.flush(shard)
 
     def _count(self, site: str, said: Statement | None) -> None:
         self.added += 1
@@ -210,17 +214,18 @@ class Arrivals:
                 )
             )
 
-    def flush(self) -> None:
-        """Write what waits: refusals, labels, then images, whose presence says that all of it is there."""
+    def flush(self, shard: bool) -> None:
+        """Write what waits: refusals, labels, then one shard's images, whose presence says that all of it is there."""
         quarantined(self.quarantine, self.refusals)
         number = sum(path.stem.startswith(f"{self.batch}-") for path in shards(self.labels))
         write_labels(self.labels, self.events, batch=f"{self.batch}-{number:04d}")
-        write_images(self.studies, self.waiting, batch=self.batch, shard_bytes=self.shard_bytes)
-        self.refusals, self.events, self.waiting, self.weight = [], [], [], 0
+        write_images(self.studies, self.waiting[shard], batch=self.batch, shard_bytes=self.shard_bytes)
+        self.refusals, self.events, self.waiting[shard], self.weight[shard] = [], [], [], 0
 
     def finish(self) -> int:
         """Write the rest, with what was said about images that are not in the source; return the new label events."""
         for image_id in sorted(self.silent):
             self._hear(image_id, self.offer.statements[image_id], self.offer.reader)
-        self.flush()
+        for shard in self.waiting:
+            self.flush(shard)
         return count_events(self.labels) - self.before

@@ -17,7 +17,7 @@ from components.dataset.inputs import Inputs
 from components.dataset.intake import Batch
 from components.dataset.page import write_page
 from components.dataset.quarantine import Entry, waiting
-from components.dataset.store import atomic_folder, label_events
+from components.dataset.store import atomic_folder, label_events, read_pixels
 from components.dataset.thumbnails import gallery
 from components.radiograph.labels import FRACTURE, NO_FRACTURE
 
@@ -95,7 +95,8 @@ def report_batch(
         "inputs": inputs.model_dump(),
     }
     with atomic_folder(folder) as draft:
-        pictures = gallery(_failing(inputs, labels, batch.batch), studies, batch.batch)
+        failing = _failing(inputs, labels, batch.batch)
+        pictures = gallery(failing, lambda rows: read_pixels(studies, rows["image_id"], batch.batch))
         write_page(draft, "batch.html.j2", document, listed=LISTED, quality=inputs.text(), gallery=pictures)
     return leaning
 

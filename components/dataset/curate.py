@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from components.dataset.rows import write_rows
-from components.dataset.store import catalog, label_events
+from components.dataset.store import label_events, read_catalog
 from components.errors import DataError
 from components.params import Curate
 from components.radiograph.labels import to_value
@@ -34,7 +34,7 @@ class Truth:
     readers: int = 0
 
 
-def curate(*, studies: Path, labels: Path, cases: Path, params: Curate) -> None:
+def curate(*, catalog: Path, labels: Path, cases: Path, params: Curate) -> None:
     """Write `cases`, a file a shard: the catalog plus label, boxes, label_provenance, ai_visible, readers.
 
     Label events of images that are not in the archive wait there; they are no error.
@@ -43,9 +43,9 @@ def curate(*, studies: Path, labels: Path, cases: Path, params: Curate) -> None:
         DataError: the archive is empty.
         UnknownLabel: an event says something outside the vocabulary.
     """
-    table = catalog(studies)
+    table = read_catalog(catalog)
     if table.empty:
-        raise DataError(f"{studies}: no images; run `osteoflow intake SOURCE` or `dvc pull`")
+        raise DataError(f"{catalog}: no images; run `osteoflow intake SOURCE` or `dvc pull`")
     events = label_events(labels).drop_duplicates("event_id")
     several = events["image_id"].duplicated(keep=False)
     kinds, kind_of, boxes_of = _spoken_once(events[~several], params)

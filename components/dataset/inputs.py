@@ -18,7 +18,7 @@ from components.dataset.expectations import Check, image_checks, judge, reasons_
 from components.dataset.facts import NEEDED, measured_facts
 from components.dataset.inspect import measured
 from components.dataset.limits import Limits
-from components.dataset.store import catalog, shards
+from components.dataset.store import read_catalog, shards
 from components.dataset.workers import ordered
 from components.params import ImageExpectations
 
@@ -93,7 +93,7 @@ def judge_batch(*, studies: Path, batch: str, limits: Limits, params: ImageExpec
     parts = ordered(measured, None, tasks, images=sum(meta.num_rows for meta in sizes.values()))
     columns = ["image_id", "polarity_ok", *NEEDED]
     known = pd.DataFrame([row for part in parts for row in part], columns=columns).set_index("image_id", drop=False)
-    table = catalog(studies, batch)
+    table = read_catalog(studies, batch)
     facts = measured_facts(known.loc[table["image_id"]], table["site"])
     facts["side_px"] = table[["rows", "columns"]].min(axis=1).to_numpy()
     return _judged(facts, limits, params)

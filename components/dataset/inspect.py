@@ -25,13 +25,16 @@ SCHEMA = pa.schema(
 Row = dict[str, object]
 
 
-def inspect(*, studies: Path, features: Path) -> None:
+def inspect(*, catalog: Path, studies: Path, features: Path) -> None:
     """Write `features/<shard>.parquet`: image_id, FEATURES, polarity_ok, phash, thumbnail; files of vanished shards go.
 
+    Args:
+        catalog: names the shards. studies: holds those that are new.
+
     Raises:
-        DataError: no shards, a damaged shard, or no disk space.
+        DataError: no shards, a new one is missing or damaged, or no disk space.
     """
-    refresh(studies, features, Features(), measured, None)
+    refresh(catalog, studies, features, Features(), measured, None)
 
 
 class Features:

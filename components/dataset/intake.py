@@ -88,6 +88,7 @@ def intake(
     now: datetime,
     may_be_empty: bool = False,
     unfinished: frozenset[Path] = frozenset(),
+    apart: Callable[[str], bool] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Batch:
     """Append what is new in `source` to the archive.
@@ -98,6 +99,8 @@ def intake(
         now: the time of what is said, UTC, where this batch was not begun before: else it keeps the time it began at.
         may_be_empty: an empty folder is an empty batch, not an error.
         unfinished: shards of runs that were killed before they had told; what this batch has in them counts as added.
+        apart: says of a patient whether the images go into shards of their own. So a build that has to look at the
+            sealed test images, and at no others, fetches no more.
         progress: called with (files done, files in all).
 
     Raises:
@@ -111,7 +114,7 @@ def intake(
         sweep(folder)
     batch = _batch(studies, labels, offer, pseudonyms)
     time = _began(labels, quarantine, batch) or now.isoformat()
-    arrivals = Arrivals(offer, studies, labels, quarantine, batch, params.shard_mb * 1_000_000, time, unfinished)
+    arrivals = Arrivals(offer, studies, labels, quarantine, batch, params.shard_mb * 1_000_000, time, unfinished, apart)
     door = Door(pseudonyms, params.max_megapixels, frozenset(arrivals.ids), params.burned_in)
     bounds = Bounds(params.seconds_per_file, params.memory_mb)
     for done, outcome in enumerate(looked(door, offer.items, bounds), start=1):

@@ -45,6 +45,11 @@ def bucket(patient: str, salt: str, shares: Shares) -> str:
     return ("train", "tune", "calibrate", "test")[sum(number >= bound for bound in bounds)]
 
 
+def likely(patient: str, role: str, params: Split) -> bool:
+    """Whether this will be the role of a patient who shares no picture with another, and is nobody else's other id."""
+    return bucket(patient, params.salt, params.shares) == role
+
+
 def deal(
     patients: Sequence[str], pairs: np.ndarray, params: Split, merges: Sequence[Merge] = ()
 ) -> tuple[list[str], list[str]]:

@@ -39,37 +39,56 @@ class Output(Protocol[R]):
         """Write the parts of one shard, in order, and its key."""
 
 
-def refresh(studies: Path, folder: Path, output: Output[R], work: Callable[[S, Task], R], shared: S) -> int:
-    """Make the files of `folder` follow the shards of `studies`; return how many had to be written.
+def refresh(
+    catalog: Path, studies: Path, folder: Path, output: Output[R], work: Callable[[S, Task], R], shared: S
+) -> int:
+    """Make the files of `folder` follow the shards that `catalog` names; return how many had to be written.
 
     Args:
+        studies: the shards; those whose files stand need not be here.
         work: maps `shared` and a task to one part of the output; a module-level function.
 
     Raises:
-        DataError: there are no shards, one is damaged, or the disk is full.
+        DataError: there are no shards, one that is needed is missing or damaged, or the disk is full.
     """
-    standing = shards(studies)
-    if not standing:
-        raise DataError(f"{studies}: no image shards; run `osteoflow intake SOURCE` or `dvc pull`")
-    keep_only(folder, {f"{shard.stem}{output.suffix}" for shard in standing})
-    keys = {shard: f"{output.version}:{fingerprint(shard)}" for shard in standing}
-    stale = [shard for shard in standing if output.stands(folder / f"{shard.stem}{output.suffix}") != keys[shard]]
-    groups = {shard: pq.ParquetFile(shard).metadata for shard in stale}
-    tasks = [(shard, group) for shard in stale for group in range(groups[shard].num_row_groups)]
+    keys = stale(catalog, folder, output)
+    keep_only(folder, {f"{entry.stem}{output.suffix}" for entry in shards(catalog)})
+    for name, key in keys.items():
+        if fingerprint(studies / name) != key.partition(":")[2]:
+            raise DataError(f"{studies / name}: not what the catalog says; run `dvc checkout {studies}.dvc`")
+    groups = {name: pq.ParquetFile(studies / name).metadata for name in keys}
+    tasks = [(studies / name, group) for name in keys for group in range(groups[name].num_row_groups)]
     parts = ordered(work, shared, tasks, images=sum(meta.num_rows for meta in groups.values()))
-    for shard in stale:
-        made = [next(parts) for _ in range(groups[shard].num_row_groups)]
-        with atomic_path(folder / f"{shard.stem}{output.suffix}") as draft:
-            output.write(draft, made, keys[shard])
-    return len(stale)
+    for name, key in keys.items():
+        made = [next(parts) for _ in range(groups[name].num_row_groups)]
+        with atomic_path(folder / Path(name).with_suffix(output.suffix)) as draft:
+            output.write(draft, made, key)
+    return len(keys)
+
+
+def stale(catalog: Path, folder: Path, output: Output[R]) -> dict[str, str]:
+    """The shards whose file in `folder` is missing or of other content or code: file name -> the key it should have.
+
+    Raises:
+        DataError: there are no shards, or an entry of the catalog is damaged.
+    """
+    entries = shards(catalog)
+    if not entries:
+        raise DataError(f"{catalog}: no images; run `osteoflow intake SOURCE` or `dvc pull`")
+    keys = {entry.name: f"{output.version}:{fingerprint(entry)}" for entry in entries}
+    return {
+        name: key for name, key in keys.items() if output.stands(folder / Path(name).with_suffix(output.suffix)) != key
+    }
 
 
 def fingerprint(shard: Path) -> str:
-    """What a shard holds, from its hashes: equal for equal images, whatever the file is called.
+    """What a shard, or its entry in the catalog, holds, from its hashes: equal for equal images.
 
     Raises:
-        DataError: the shard cannot be read.
+        DataError: it is not here, or cannot be read.
     """
+    if not shard.exists():
+        raise DataError(f"{shard}: not here; run `dvc pull {shard}`")
     try:
         table = pq.read_table(shard, columns=["image_id", "pixel_sha256"])
     except (OSError, ValueError) as error:

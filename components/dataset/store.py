@@ -219,14 +219,17 @@ def keep_only(folder: Path, names: set[str]) -> None:
         stray.unlink()
 
 
-def catalog(studies: Path, batch: str | None = None) -> pd.DataFrame:
+def read_catalog(folder: Path, batch: str | None = None) -> pd.DataFrame:
     """Every image, or every one of a batch, but its pixels, in order of arrival, with the `shard` it is in.
+
+    Args:
+        folder: of shards, or of the files that `write_catalog` makes of them.
 
     What a column holds does not depend on what is missing from it: age_years, hour and windows are float64 with
     NaN, texts and `hardware` are objects with None. Columns that a shard was written without are missing from it.
     """
     tables = []
-    for path in shards(studies, batch):
+    for path in shards(folder, batch):
         known = set(pq.read_schema(path).names)  # shards stay as they were written, columns are added
         table = pq.read_table(path, columns=[name for name in CATALOG_COLUMNS if name in known])
         tables.append(table.append_column("shard", pa.array([path.stem] * table.num_rows, pa.string())))
@@ -234,6 +237,40 @@ def catalog(studies: Path, batch: str | None = None) -> pd.DataFrame:
         return pd.DataFrame(columns=[*CATALOG_COLUMNS, "shard"])
     frame = pa.concat_tables(tables, promote_options="default").to_pandas().reindex(columns=[*CATALOG_COLUMNS, "shard"])
     return frame.astype(dict.fromkeys(NUMBERS, "float64") | {"hardware": "object"})
+
+
+def write_catalog(studies: Path, catalog: Path) -> int:
+    """Write `catalog`/<shard>.parquet, the shard without its pixels, for every shard of `studies` that has none there.
+
+    Whoever knows the catalog knows every image and the SHA-256 of its pixels, and needs no shard for it.
+
+    Returns:
+        How many files were written.
+
+    Raises:
+        DataError: a shard cannot be read, or no disk space.
+    """
+    catalog.mkdir(parents=True, exist_ok=True)
+    sweep(catalog)
+    missing = [path for path in shards(studies) if not (catalog / path.name).exists()]
+    for path in missing:
+        known = set(read_schema(path).names)
+        table = pq.read_table(path, columns=[name for name in CATALOG_COLUMNS if name in known])
+        with atomic_path(catalog / path.name) as draft:
+            pq.write_table(table, draft, compression="zstd")
+    return len(missing)
+
+
+def read_schema(path: Path) -> pa.Schema:
+    """The columns of a shard.
+
+    Raises:
+        DataError: it is no shard.
+    """
+    try:
+        return pq.read_schema(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not a readable shard ({type(error).__name__}); run `dvc checkout`") from None
 
 
 def read_pixels(studies: Path, image_ids: Iterable[str], batch: str | None = None) -> Iterator[tuple[str, np.ndarray]]:

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
+import numpy as np
 import pandas as pd
 
-from components.dataset.store import read_pixels
 from components.radiograph.pixels import Transform, encode
 
 SIDE = 160  # pixels
 EACH = 8  # images of one reason that are shown
 PICTURES = 12  # pictures with contradicting labels that are shown, each with every image of it
 CONFLICT = "label_conflict"
+Read = Callable[[pd.DataFrame], Iterator[tuple[str, np.ndarray]]]
 
 
-def gallery(table: pd.DataFrame, studies: Path, batch: str | None = None) -> list[dict[str, object]]:
+def gallery(table: pd.DataFrame, read: Read) -> list[dict[str, object]]:
     """What the page shows: one block a reason, and one a picture that has opposite labels.
 
     Args:
         table: accepted or not, with image_id, label, reasons, picture_id; in order of arrival.
-        batch: the only one that they are of.
+        read: gives (image_id, pixels) of some rows of `table`, in any order.
 
     Returns:
         [{"title", "images": [{"image_id", "label", "picture"}]}], `picture` a PNG as a data URI.
@@ -34,7 +34,8 @@ def gallery(table: pd.DataFrame, studies: Path, batch: str | None = None) -> lis
     blocks += [("one picture, opposite labels", table[table["picture_id"] == picture]) for picture in pictures]
     for reason in sorted(set(reasons) - {CONFLICT}):
         blocks.append((reason, refused.loc[reasons.index[reasons == reason]].head(EACH)))
-    drawn = _drawn(studies, {image_id for _, rows in blocks for image_id in rows["image_id"]}, batch)
+    shown = {image_id for _, rows in blocks for image_id in rows["image_id"]}
+    drawn = {image_id: _uri(pixels) for image_id, pixels in read(table[table["image_id"].isin(shown)])}
     return [
         {
             "title": title,
@@ -47,12 +48,8 @@ def gallery(table: pd.DataFrame, studies: Path, batch: str | None = None) -> lis
     ]
 
 
-def _drawn(studies: Path, image_ids: Iterable[str], batch: str | None) -> dict[str, str]:
-    shrink = Transform(SIDE).apply
-    return {
-        image_id: "data:image/png;base64," + base64.b64encode(encode(shrink(pixels))).decode()
-        for image_id, pixels in read_pixels(studies, image_ids, batch)
-    }
+def _uri(pixels: np.ndarray) -> str:
+    return "data:image/png;base64," + base64.b64encode(encode(Transform(SIDE).apply(pixels))).decode()
 
 
 def _word(label: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from components.dataset.findings import at_intake, findings
 from components.dataset.limits import read_limits
 from components.dataset.page import write_page
 from components.dataset.rows import write_rows
+from components.dataset.squares import read_squares
 from components.dataset.store import atomic_folder
 from components.dataset.thumbnails import gallery
 from components.errors import ExpectationsFailed
@@ -36,7 +38,7 @@ def validate(
     *,
     splits: Path,
     features: Path,
-    studies: Path,
+    prepared: Path,
     batches: Path,
     limits: Path,
     accepted: Path,
@@ -49,7 +51,7 @@ def validate(
     breaks the contract, the report is written, and `accepted` is not.
 
     Args:
-        studies: for pictures of the images that are not accepted; of no others are pixels read.
+        prepared: for pictures of the images that are not accepted.
         batches: what intake refused and dropped, for the findings.
         limits: what sites have learned; it replaces the thresholds of `params` for their images.
 
@@ -69,7 +71,7 @@ def validate(
         facts = set_facts(table, min_stratum=whole.min_stratum)
         sets = judge([*dataset_checks(whole), *split_checks(whole)], facts, docs=docs / "set")
         failed = [verdict for verdict in sets if not verdict.success and verdict.check.severity == "critical"]
-        pictures, records = gallery(table, studies), read_records(batches)
+        pictures, records = gallery(table, partial(read_squares, prepared)), read_records(batches)
         _report(validation, table, [*rows, *sets], facts, records, docs, pictures, passed=not failed)
     if failed:
         shutil.rmtree(accepted, ignore_errors=True)

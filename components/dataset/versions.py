@@ -56,15 +56,15 @@ class Change(BaseModel):
         return "\n".join(lines)
 
 
-def compare(*, studies: tuple[Shards, Shards], labels: tuple[Shards, Shards], settling: params.Curate) -> Change:
+def compare(*, catalog: tuple[Shards, Shards], labels: tuple[Shards, Shards], settling: params.Curate) -> Change:
     """The difference between an earlier and a later version, each given as its shards.
 
     Raises:
         DataError: a shard cannot be read.
         UnknownLabel: an event says something outside the vocabulary.
     """
-    fresh = studies[1].keys() - studies[0].keys()
-    added = _read([studies[1][name] for name in sorted(fresh)], IMAGE_COLUMNS)
+    fresh = catalog[1].keys() - catalog[0].keys()
+    added = _read([catalog[1][name] for name in sorted(fresh)], IMAGE_COLUMNS)
     said = _read([labels[1][name] for name in sorted(labels[1].keys() - labels[0].keys())])
     before, after = (
         _truths(list(side.values()), set(added["image_id"]) | set(said["image_id"]), settling) for side in labels
@@ -81,7 +81,7 @@ def compare(*, studies: tuple[Shards, Shards], labels: tuple[Shards, Shards], se
         regions=_counted(added["body_region"]),
         labels=dict(sorted(Counter(TRUTHS[after.get(who)] for who in newcomers).items())),
         shards=len(fresh),
-        gone=len(studies[0].keys() - studies[1].keys()) + len(labels[0].keys() - labels[1].keys()),
+        gone=len(catalog[0].keys() - catalog[1].keys()) + len(labels[0].keys() - labels[1].keys()),
         events=_counted(said["provenance"]),
         truths=dict(sorted(turned.items())),
     )

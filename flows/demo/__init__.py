@@ -63,8 +63,8 @@ def _make_workspace(clone: Path, root: Path) -> None:
     _git(root, "checkout", "--quiet", "-B", "main")
     for name, value in (("user.name", "engineer"), ("user.email", "engineer@localhost")):
         _git(root, "config", name, value)
-    for pointer in ("data/studies.dvc", "data/labels.dvc", "dvc.lock"):  # the demo starts from an empty archive
-        _git(root, "rm", "--quiet", "--ignore-unmatch", pointer)
+    pointers = ("data/studies.dvc", "data/labels.dvc", "data/catalog.dvc", "data/batches/*.json", "dvc.lock")
+    _git(root, "rm", "--quiet", "--ignore-unmatch", *pointers)  # the demo starts from an empty archive
     write(root / "params.yaml")
     _git(
         root,

@@ -27,7 +27,7 @@ from components.dataset import inspect
 from components.dataset.intake import intake
 from components.dataset.keys import write_keyed
 from components.dataset.shards import fingerprint
-from components.dataset.store import next_batch, shards, write_images, write_labels
+from components.dataset.store import next_batch, shards, write_catalog, write_images, write_labels
 from components.radiograph.deidentify import Pseudonyms
 from components.radiograph.image import ImageMeta, Radiograph
 from components.radiograph.labels import LabelEvent
@@ -35,6 +35,7 @@ from components.radiograph.likeness import thumbnail
 from components.radiograph.pixels import decode, encode
 from components.radiograph.quality import FEATURES
 from components.workspace import Workspace
+from flows.builds import make
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SEED = 20261123
@@ -106,11 +107,12 @@ class Sharded:
         asked.write_text(small, encoding="utf-8")
         self.home.commit_file(Path("params.yaml"), "Small pictures")
         self.params = params.load(asked)
-        self.folders = [self.params.paths.studies, self.params.paths.labels]
+        paths = self.params.paths
+        self.folders = [paths.studies, paths.labels, paths.catalog]
         self.message = ""
 
     def stand(self, size: int) -> None:
-        studies, labels = (self.home.root / folder for folder in self.folders)
+        studies, labels, _ = (self.home.root / folder for folder in self.folders)
         for start in range(0, size, BATCH):
             metas = described(start, min(size, start + BATCH))
             batch = next_batch(studies, "before")
@@ -120,7 +122,7 @@ class Sharded:
         self.message = f"Take in {size} radiographs"
         self.version()
         with self.home.building("HEAD") as clone:
-            clone._dvc("pull", "--quiet", *(f"{folder}.dvc" for folder in self.folders))
+            clone.restore(self.folders)
             for shard in shards(studies):
                 supposed(shard, clone.root / self.params.paths.features)
             clone._dvc("repro", "--quiet", "inspect")  # no pull from here on: it would clear what no lock knows yet
@@ -130,7 +132,7 @@ class Sharded:
         self.build()
 
     def arrive(self, source: Path) -> None:
-        studies, labels = (self.home.root / folder for folder in self.folders)
+        studies, labels, _ = (self.home.root / folder for folder in self.folders)
         batch = intake(
             source=source,
             studies=studies,
@@ -145,11 +147,13 @@ class Sharded:
         self.message = batch.message()
 
     def version(self) -> None:
+        write_catalog(*(self.home.root / folder for folder in self.folders[::2]))
         self.home.commit_data(self.folders, self.message)
 
     def build(self) -> None:
         with self.home.building("HEAD") as clone:
-            clone.reproduce("validate", "prepare")
+            make(clone, "validate")
+            clone.lock()
             self.home.adopt(clone)
 
 

@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from components.dataset.squares import Squares
 from components.dataset.validate import validate
 from components.params import load
+from components.radiograph.pixels import Transform
 from components.radiograph.quality import FEATURES
 
 
@@ -51,9 +53,12 @@ def main() -> None:
         (folder / "limits.yaml").write_text("sites: {}\n")
         table.to_parquet(folder / "splits")
         features.to_parquet(folder / "features" / "a.parquet")
+        (folder / "prepared").mkdir()  # pictures of what fails; how large they are does not matter here
+        squares = np.zeros((n, 16, 16), np.uint8)
+        Squares(Transform(size=16)).write(folder / "prepared" / "000001-a-0000.npz", [(list(ids), squares)], "key")
         started, busy = time.perf_counter(), time.process_time()
         validate(
-            splits=folder / "splits", features=folder / "features", studies=folder / "studies",
+            splits=folder / "splits", features=folder / "features", prepared=folder / "prepared",
             batches=folder / "batches",
             limits=folder / "limits.yaml",
             accepted=folder / "accepted", validation=folder / "validation", params=load().validate_,

@@ -20,9 +20,11 @@ from PIL import Image
 
 from components import params
 from components.dataset.intake import Batch, intake
-from components.dataset.store import catalog, label_events
+from components.dataset.squares import Squares
+from components.dataset.store import label_events, read_catalog, write_catalog
 from components.radiograph.deidentify import Pseudonyms
 from components.radiograph.phantom import DETECTOR_A, draw
+from components.radiograph.pixels import Transform
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SMALL = dataclasses.replace(DETECTOR_A, rows=160, columns=128, pitch_mm=2.0)
@@ -57,6 +59,7 @@ class Home:
         now: datetime = NOON,
         may_be_empty: bool = False,
         progress: Callable[[int, int], None] | None = None,
+        apart: Callable[[str], bool] | None = None,
         **changes: int,
     ) -> Batch:
         limits = {
@@ -77,10 +80,16 @@ class Home:
             now=now,
             may_be_empty=may_be_empty,
             progress=progress,
+            apart=apart,
         )
 
     def catalog(self) -> pd.DataFrame:
-        return catalog(self.studies)
+        return read_catalog(self.studies)
+
+    def entries(self) -> Path:
+        """The catalog's folder, with an entry for every shard."""
+        write_catalog(self.studies, self.folder / "catalog")
+        return self.folder / "catalog"
 
     def events(self) -> pd.DataFrame:
         return label_events(self.labels)
@@ -184,6 +193,15 @@ def write_dicoms(folder: Path, patients: list[int], *, labels: dict[int, str] | 
     return folder
 
 
+def write_squares(folder: Path, table: pd.DataFrame) -> Path:
+    """Squares of 16 pixels for every image of `table` (image_id, shard), each of another grey."""
+    folder.mkdir(exist_ok=True)
+    for shard, rows in table.groupby("shard"):
+        greys = (np.arange(len(rows)) % 256).astype(np.uint8)[:, None, None] * np.ones((1, 16, 16), np.uint8)
+        Squares(Transform(size=16)).write(folder / f"{shard}.npz", [(list(rows["image_id"]), greys)], "key")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def make() -> type:
     """The makers above, for test modules (which do not import each other)."""
@@ -194,6 +212,7 @@ def make() -> type:
         grain = staticmethod(grain)
         fracatlas = staticmethod(write_fracatlas)
         dicoms = staticmethod(write_dicoms)
+        squares = staticmethod(write_squares)
         shot = Shot
         NOON = NOON
 

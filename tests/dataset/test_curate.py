@@ -35,7 +35,7 @@ def settled(home, *said: tuple[str, str, str], ai_visible: bool = False, boxes=(
     ]  # fmt: skip
     write_labels(home.labels, reversed(events), batch="said")
     path = home.folder / "cases"
-    curate(studies=home.studies, labels=home.labels, cases=path, params=Curate(min_readers=2))
+    curate(catalog=home.studies, labels=home.labels, cases=path, params=Curate(min_readers=2))
     return pd.read_parquet(path).iloc[0].to_dict()
 
 
@@ -120,7 +120,7 @@ def test_every_image_is_settled_by_its_own_events(tmp_path_factory, said, reader
     write_images(folder / "studies", [image(f"image-{n}") for n in range(8)], batch="000001-a", shard_bytes=1000)
     write_labels(folder / "labels", said, batch="000001-a")
     params = Curate(min_readers=readers)
-    curate(studies=folder / "studies", labels=folder / "labels", cases=folder / "cases", params=params)
+    curate(catalog=folder / "studies", labels=folder / "labels", cases=folder / "cases", params=params)
     found = pd.read_parquet(folder / "cases").astype({"label": object})
     log = label_events(folder / "labels").sort_values(["time", "event_id"])
 
@@ -140,18 +140,18 @@ def test_a_word_outside_the_vocabulary_stops_it(tmp_path, where):
 
     with pytest.raises(UnknownLabel, match="'broken' is not one of"):
         curate(
-            studies=tmp_path / "studies", labels=tmp_path / "labels", cases=tmp_path / "c", params=Curate(min_readers=2)
+            catalog=tmp_path / "studies", labels=tmp_path / "labels", cases=tmp_path / "c", params=Curate(min_readers=2)
         )
 
 
 def test_rows_are_in_order_of_arrival(archive, make, tmp_path):
     archive.take_in(make.dicoms(tmp_path / "later", [2, 3]))
     path = tmp_path / "cases"
-    curate(studies=archive.studies, labels=archive.labels, cases=path, params=Curate(min_readers=2))
+    curate(catalog=archive.studies, labels=archive.labels, cases=path, params=Curate(min_readers=2))
 
     assert list(pd.read_parquet(path)["image_id"]) == list(archive.catalog()["image_id"])
 
 
 def test_an_empty_archive_names_the_step(home):
     with pytest.raises(DataError, match="run `osteoflow intake SOURCE`"):
-        curate(studies=home.studies, labels=home.labels, cases=home.folder / "c", params=Curate(min_readers=2))
+        curate(catalog=home.studies, labels=home.labels, cases=home.folder / "c", params=Curate(min_readers=2))

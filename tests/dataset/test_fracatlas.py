@@ -56,7 +56,7 @@ def test_real_images_come_in_and_the_broken_ones_do_not(some, home):
 def test_real_labels_are_settled_and_a_contradiction_stays_unknown(some, home):
     home.take_in(some)
     path = home.folder / "cases"
-    curate(studies=home.studies, labels=home.labels, cases=path, params=Curate(min_readers=2))
+    curate(catalog=home.studies, labels=home.labels, cases=path, params=Curate(min_readers=2))
     label = pd.read_parquet(path).set_index("image_id")["label"]
 
     assert label.isna().sum() == 1
@@ -79,9 +79,9 @@ def test_real_images_find_their_roles(some, home):
     home.take_in(some)
     paths = {name: home.folder / name for name in ("cases", "matches", "merges", "splits")}
     paths["merges"].write_text("after_images,patient_id,same_as\n")
-    inspect(studies=home.studies, features=home.folder / "features")
+    inspect(catalog=home.entries(), studies=home.studies, features=home.folder / "features")
     match(features=home.folder / "features", matches=paths["matches"], params=Match(bits=12, likeness=0.97))
-    curate(studies=home.studies, labels=home.labels, cases=paths["cases"], params=Curate(min_readers=2))
+    curate(catalog=home.studies, labels=home.labels, cases=paths["cases"], params=Curate(min_readers=2))
     shares = Shares(train=55, tune=12, calibrate=13, test=20)
     split(**paths, params=Split(salt="osteoflow", shares=shares))
     table = pd.read_parquet(paths["splits"])

@@ -42,7 +42,7 @@ def test_an_image_that_fails_is_named_with_its_reason(home, batch):
 
 def test_the_next_build_will_say_the_same(home, batch):
     """Every image and reason, on the features that the build measures; pictures of opposite labels aside."""
-    inspect(studies=home.studies, features=home.folder / "features")
+    inspect(catalog=home.entries(), studies=home.studies, features=home.folder / "features")
     table = home.catalog()
     table = table[table["batch"] == batch].assign(label=np.nan, picture_id=table["image_id"])
     checks = [check for check in image_checks(IMAGES, {}) if check.name != "label_conflict"]

@@ -10,22 +10,12 @@ import pandas as pd
 import pytest
 
 from components.dataset.limits import SiteLimits, learn, read_limits, record_limits
-from components.dataset.store import write_images
 from components.dataset.validate import validate
 from components.errors import ConfigError, DataError, ExpectationsFailed
 from components.params import load
-from components.radiograph.image import ImageMeta, Radiograph
 
 ROLES = ("train", "tune", "calibrate", "test")
 OWN = SiteLimits(images=200, max_saturation=0.5, min_grey_levels=20, min_field_fraction=0.1, min_sharpness=0.25)
-
-
-def radiograph(image_id: str) -> Radiograph:
-    meta = ImageMeta(
-        image_id=image_id, patient_id="p", study_id="s", source="dicom", grouping="patient", site="a", device="d",
-        view="frontal", body_region="hand", photometric="MONOCHROME2", bits_stored=8, rows=8, columns=8,
-    )  # fmt: skip
-    return Radiograph(meta=meta, pixels=np.arange(64, dtype=np.uint8).reshape(8, 8))
 
 
 class Archive:
@@ -34,8 +24,8 @@ class Archive:
     Sharpness is 50 at the one; at the other it rises from 0.5 to 0.799, below the default limit of 1.
     """
 
-    def __init__(self, folder: Path, params) -> None:
-        n = 600
+    def __init__(self, folder: Path, params, squares) -> None:
+        n, self.squares = 600, squares
         ids = [f"image-{k:03d}" for k in range(n)]
         self.folder, self.params, self.limits = folder, params, folder / "limits.yaml"
         self.limits.write_text("sites: {}\n")
@@ -74,13 +64,10 @@ class Archive:
 
     def validate(self) -> pd.DataFrame:
         self.write()
-        studies = self.folder / "studies"
-        if not studies.exists():
-            studies.mkdir()
-            write_images(studies, map(radiograph, self.splits["image_id"]), batch="000001-a", shard_bytes=10**9)
         validate(
-            splits=self.folder / "splits", features=self.folder / "features", studies=studies,
-            batches=self.folder / "batches", limits=self.limits,
+            splits=self.folder / "splits", features=self.folder / "features",
+            prepared=self.squares(self.folder / "prepared", self.splits), batches=self.folder / "batches",
+            limits=self.limits,
             accepted=self.folder / "accepted", validation=self.folder / "validation", params=self.params,
         )  # fmt: skip
         return pd.read_parquet(self.folder / "accepted")
@@ -91,8 +78,8 @@ class Archive:
 
 
 @pytest.fixture
-def archive(tmp_path, request):
-    return Archive(tmp_path, load(request.config.rootpath / "params.yaml").validate_)
+def archive(tmp_path, request, make):
+    return Archive(tmp_path, load(request.config.rootpath / "params.yaml").validate_, make.squares)
 
 
 def test_a_site_that_was_refused_as_a_whole_is_judged_by_what_it_learned(archive):

@@ -10,9 +10,10 @@ import pydicom
 import pytest
 
 from components.dataset.inspect import inspect
+from components.dataset.prepare import prepare
 from components.dataset.validate import validate
 from components.errors import ExpectationsFailed
-from components.params import DatasetExpectations, ImageExpectations, Validate
+from components.params import DatasetExpectations, ImageExpectations, Prepare, Validate
 from components.radiograph.phantom import DETECTOR_A, draw
 
 PARAMS = Validate(
@@ -61,7 +62,8 @@ def test_a_wrong_tag_ends_in_quarantine_with_its_reason(home, tmp_path):
         (source / f"{number}.dcm").write_bytes(file(number, photometric))
     home.take_in(source)
     table = home.catalog().set_index("photometric", drop=False)
-    inspect(studies=home.studies, features=home.folder / "features")
+    inspect(catalog=home.entries(), studies=home.studies, features=home.folder / "features")
+    prepare(catalog=home.entries(), studies=home.studies, prepared=home.folder / "prepared", params=Prepare(size=64))
     table.assign(
         label=0.0, role="train", group_id=table["patient_id"], near_duplicate_of=None, likeness=np.nan,
         picture_id=table["image_id"], label_provenance="archive", ai_visible=False,
@@ -72,7 +74,7 @@ def test_a_wrong_tag_ends_in_quarantine_with_its_reason(home, tmp_path):
         validate(
             splits=home.folder / "splits",
             features=home.folder / "features",
-            studies=home.studies,
+            prepared=home.folder / "prepared",
             batches=home.folder / "batches",
             limits=home.folder / "limits.yaml",
             accepted=home.folder / "accepted",

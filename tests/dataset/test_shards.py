@@ -25,8 +25,9 @@ def archive(home, make, tmp_path):
 
 def steps(home, size: int = 64) -> dict[str, int]:
     """Run both steps; when every output file was last written, in ns."""
-    inspect(studies=home.studies, features=home.folder / "features")
-    prepare(studies=home.studies, prepared=home.folder / "prepared", params=Prepare(size=size))
+    catalog = home.entries()
+    inspect(catalog=catalog, studies=home.studies, features=home.folder / "features")
+    prepare(catalog=catalog, studies=home.studies, prepared=home.folder / "prepared", params=Prepare(size=size))
     folders = (home.folder / "features", home.folder / "prepared")
     return {path.name: path.stat().st_mtime_ns for folder in folders for path in sorted(folder.iterdir())}
 
@@ -82,6 +83,8 @@ def test_another_archive_under_the_same_name_is_noticed(archive, make, tmp_path)
     archive.take_in(make.dicoms(tmp_path / "two", [3]))
     newest = max(archive.studies.iterdir())
     newest.rename(shard)
+    for entry in archive.entries().iterdir():
+        entry.unlink()
 
     after = steps(archive)
 
@@ -111,11 +114,46 @@ def test_features_know_all_the_code_that_measured_them():
     assert {"quality.py", "scene.py", "image.py"} <= {path.name for path in measured_by()}
 
 
-@pytest.mark.parametrize("how", ["absent", "damaged"])
-def test_an_archive_that_cannot_be_read_is_one_error(home, make, tmp_path, how):
-    if how == "damaged":
-        home.take_in(make.dicoms(tmp_path / "one", [1]))
-        next(home.studies.iterdir()).write_bytes(b"PAR1 damaged PAR1")
+def test_an_archive_without_images_is_one_error(home):
+    with pytest.raises(DataError, match="no images; run `osteoflow intake SOURCE`"):
+        inspect(catalog=home.folder / "catalog", studies=home.studies, features=home.folder / "features")
 
-    with pytest.raises(DataError, match="no image shards" if how == "absent" else "run `dvc checkout`"):
-        inspect(studies=home.studies, features=home.folder / "features")
+
+@pytest.mark.parametrize("what", ["shard", "entry"])
+def test_a_damaged_file_is_one_error(archive, what):
+    entries = archive.entries()
+    next((archive.studies if what == "shard" else entries).iterdir()).write_bytes(b"PAR1 damaged PAR1")
+
+    with pytest.raises(DataError, match="run `dvc checkout`"):
+        inspect(catalog=entries, studies=archive.studies, features=archive.folder / "features")
+
+
+def test_a_shard_that_was_looked_at_need_not_be_here(archive, make, tmp_path):
+    """A build fetches new shards alone."""
+    before = steps(archive)
+    for shard in archive.studies.iterdir():
+        shard.unlink()
+    archive.take_in(make.dicoms(tmp_path / "two", [3]))
+
+    after = steps(archive)
+
+    assert len(after) == 4
+    assert {name: after[name] for name in before} == before
+
+
+def test_a_new_shard_that_is_not_here_is_asked_for(archive):
+    entries = archive.entries()
+    next(archive.studies.iterdir()).unlink()
+
+    with pytest.raises(DataError, match=r"not here; run `dvc pull .*-0000\.parquet`"):
+        prepare(catalog=entries, studies=archive.studies, prepared=archive.folder / "p", params=Prepare(size=32))
+
+
+def test_a_shard_of_other_content_than_its_entry_is_refused(archive, make, tmp_path):
+    entries = archive.entries()
+    [shard] = archive.studies.iterdir()
+    archive.take_in(make.dicoms(tmp_path / "two", [3]))
+    max(archive.studies.iterdir()).rename(shard)
+
+    with pytest.raises(DataError, match="not what the catalog says; run `dvc checkout"):
+        inspect(catalog=entries, studies=archive.studies, features=archive.folder / "features")

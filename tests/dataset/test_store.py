@@ -12,10 +12,10 @@ from components.dataset.store import (
     Packed,
     atomic_folder,
     atomic_path,
-    catalog,
     count_events,
     label_events,
     next_batch,
+    read_catalog,
     read_pixels,
     sweep,
     write_images,
@@ -50,7 +50,7 @@ def test_pixels_and_facts_come_back_exactly(tmp_path):
 
     write_images(tmp_path, [stored], batch="000001-a", shard_bytes=10**6)
     [(name, pixels)] = read_pixels(tmp_path, ["one"])
-    row = catalog(tmp_path).iloc[0]
+    row = read_catalog(tmp_path).iloc[0]
 
     assert name == "one"
     assert np.array_equal(pixels, stored.pixels)
@@ -74,7 +74,7 @@ def test_a_shard_that_stands_is_never_touched(tmp_path):
     [second] = write_images(tmp_path, [image("two")], batch="000001-a", shard_bytes=10**6)
 
     assert (second.name, first.read_bytes()) == ("000001-a-0001.parquet", before)
-    assert list(catalog(tmp_path)["image_id"]) == ["one", "two"]
+    assert list(read_catalog(tmp_path)["image_id"]) == ["one", "two"]
 
 
 def test_columns_do_not_change_type_with_what_is_missing(tmp_path):
@@ -82,7 +82,7 @@ def test_columns_do_not_change_type_with_what_is_missing(tmp_path):
     full = image("one", age_years=3, hour=4, hardware=False, sex="F")
     write_images(tmp_path / "b", [full], batch="000001-a", shard_bytes=10**6)
 
-    assert catalog(tmp_path / "a").dtypes.equals(catalog(tmp_path / "b").dtypes)
+    assert read_catalog(tmp_path / "a").dtypes.equals(read_catalog(tmp_path / "b").dtypes)
 
 
 def test_an_image_that_is_not_here_is_an_error(tmp_path):
@@ -119,7 +119,7 @@ def test_a_giant_batch_rolls_over(tmp_path):
     written = write_images(tmp_path, images, batch="000001-a", shard_bytes=2 * one)
 
     assert [path.name for path in written] == [f"000001-a-{n:04d}.parquet" for n in range(4)]
-    assert list(catalog(tmp_path)["image_id"]) == [f"image-{n}" for n in range(7)]
+    assert list(read_catalog(tmp_path)["image_id"]) == [f"image-{n}" for n in range(7)]
 
 
 def test_what_stands_is_never_written_again(tmp_path):
@@ -148,7 +148,7 @@ def test_events_are_counted_without_reading_them(tmp_path):
 def test_an_empty_archive_has_the_columns_of_a_full_one(tmp_path):
     write_images(tmp_path / "full", [image("one")], batch="000001-a", shard_bytes=10**6)
 
-    assert list(catalog(tmp_path / "absent").columns) == list(catalog(tmp_path / "full").columns)
+    assert list(read_catalog(tmp_path / "absent").columns) == list(read_catalog(tmp_path / "full").columns)
 
 
 @pytest.mark.parametrize("writer", [atomic_path, atomic_folder])
@@ -199,7 +199,7 @@ def test_shards_written_before_a_column_was_added_are_read(tmp_path, then):
     for name in then:
         write_images(tmp_path, [image(name, window_center=7.5, window_width=3.0)], batch="000002-b", shard_bytes=10**6)
 
-    frame = catalog(tmp_path).set_index("image_id")
+    frame = read_catalog(tmp_path).set_index("image_id")
     [read] = radiographs(path, 0)
 
     assert list(frame.columns) == [name for name in IMAGE_SCHEMA.names if name not in ("image_id", "pixels")] + [

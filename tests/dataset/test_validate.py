@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,9 @@ import pytest
 
 from components.dataset.facts import effect
 from components.dataset.shortcuts import shortcuts
-from components.dataset.store import write_images
 from components.dataset.validate import validate
 from components.errors import DataError, ExpectationsFailed
 from components.params import DatasetExpectations, ImageExpectations, Validate
-from components.radiograph.image import ImageMeta, Radiograph
 
 ROLES = ("train", "tune", "calibrate", "test")
 PARAMS = Validate(
@@ -37,19 +36,11 @@ PARAMS = Validate(
 )
 
 
-def drawn(image_id: str, rng: np.random.Generator) -> Radiograph:
-    meta = ImageMeta(
-        image_id=image_id, patient_id="p", study_id="s", source="dicom", grouping="patient", site="a", device="d",
-        view="frontal", body_region="hand", photometric="MONOCHROME2", bits_stored=8, rows=30, columns=20,
-    )  # fmt: skip
-    return Radiograph(meta=meta, pixels=rng.integers(0, 256, (30, 20), np.uint8))
-
-
 class Tables:
     """40 good images, ten a role, every third with a fracture; tests spoil them."""
 
-    def __init__(self, folder: Path) -> None:
-        n = 40
+    def __init__(self, folder: Path, squares: Callable[[Path, pd.DataFrame], Path]) -> None:
+        n, self.squares = 40, squares
         ids = [f"image-{k:02d}" for k in range(n)]
         self.folder = folder
         (folder / "limits.yaml").write_text("sites: {}\n")
@@ -72,23 +63,13 @@ class Tables:
             }
         )  # fmt: skip
 
-    @property
-    def studies(self) -> Path:
-        """Shards with a picture for every row."""
-        folder = self.folder / "studies"
-        if not folder.exists():
-            folder.mkdir()
-            rng = np.random.default_rng(1)
-            write_images(folder, [drawn(image_id, rng) for image_id in self.splits["image_id"]], batch="000001-a",
-                         shard_bytes=10**9)  # fmt: skip
-        return folder
-
     def run(self, params: Validate = PARAMS) -> pd.DataFrame:
         (self.folder / "features").mkdir(exist_ok=True)
         self.splits.to_parquet(self.folder / "splits")
         self.features.to_parquet(self.folder / "features" / "a.parquet")
         validate(
-            splits=self.folder / "splits", features=self.folder / "features", studies=self.studies,
+            splits=self.folder / "splits", features=self.folder / "features",
+            prepared=self.squares(self.folder / "prepared", self.splits),
             batches=self.folder / "batches", limits=self.folder / "limits.yaml", accepted=self.folder / "accepted",
             validation=self.folder / "validation", params=params,
         )  # fmt: skip
@@ -104,8 +85,8 @@ class Tables:
 
 
 @pytest.fixture
-def tables(tmp_path):
-    return Tables(tmp_path)
+def tables(tmp_path, make):
+    return Tables(tmp_path, make.squares)
 
 
 def test_a_good_set_is_accepted_whole(tables):

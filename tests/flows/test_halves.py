@@ -10,9 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from components.dataset.batches import BatchRecord, write_record
+from components.dataset.store import write_catalog
 from components.errors import DataError, Unavailable
 from components.settings import Settings, load_settings
 from components.workspace import Workspace
@@ -44,14 +47,22 @@ def opened(tmp_path, **settings_: str) -> tuple[Settings, Workspace]:
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(REPOSITORY / name, root)
     shutil.copytree(REPOSITORY / ".dvc", root / ".dvc", ignore=shutil.ignore_patterns("tmp", "config.local", "cache"))
-    (root / ".gitignore").write_text(".osteoflow\ndata/studies\ndata/labels\n")
+    (root / ".gitignore").write_text(".osteoflow\ndata/studies\ndata/labels\ndata/catalog\n")
     for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x"]):
         subprocess.run(["git", *command], cwd=root, check=True)
     settings = load_settings(root).model_copy(update={"user": "a"} | settings_)
     home = clients.workspace(settings)
-    (root / "data/studies/one.parquet").write_bytes(b"one")
-    home.commit_data([Path("data/studies")], "first")
+    (root / "data/studies/one.parquet").write_bytes(shard("one"))
+    write_catalog(root / "data/studies", root / "data/catalog")
+    home.commit_data([Path("data/studies"), Path("data/catalog")], "first")
     return settings, home
+
+
+def shard(name: str) -> bytes:
+    """A file with one image, which has a name and no picture."""
+    whole = pa.BufferOutputStream()
+    pq.write_table(pa.table({"image_id": [name], "pixels": [b"picture"]}), whole)
+    return whole.getvalue().to_pybytes()
 
 
 def seen(settings: Settings) -> str:
@@ -65,7 +76,7 @@ def test_a_whole_archive_has_no_halves(site):
 def test_shards_of_a_killed_run_are_versioned(site):
     """Killed before `dvc add`, with a file half-written."""
     settings, home = site
-    (home.root / "data/studies/two.parquet").write_bytes(b"two")
+    (home.root / "data/studies/two.parquet").write_bytes(shard("two"))
     (home.root / "data/studies/.three.parquet.x.part").write_bytes(b"th")
     assert "1 half-written" in seen(settings)
     assert "1 shard(s) are in no version" in seen(settings)
@@ -78,7 +89,7 @@ def test_shards_of_a_killed_run_are_versioned(site):
 def test_a_pointer_that_was_never_committed_is_committed_and_its_bytes_pushed(site):
     """Killed between `dvc add` and `dvc push`."""
     settings, home = site
-    (home.root / "data/studies/two.parquet").write_bytes(b"two")
+    (home.root / "data/studies/two.parquet").write_bytes(shard("two"))
     home._dvc("add", "--quiet", "data/studies")
     assert "2 named file(s) are not in the remote" in seen(settings)
     assert "the pointer moved and was not committed" in seen(settings)
@@ -88,6 +99,18 @@ def test_a_pointer_that_was_never_committed_is_committed_and_its_bytes_pushed(si
     assert not home.dirty("data/studies.dvc")
 
 
+def test_a_shard_without_an_entry_is_entered(site):
+    """An archive of before there was a catalog; or killed between the shards and their entries."""
+    settings, home = site
+    (home.root / "data/catalog/one.parquet").unlink()
+    (home.root / "data/studies/two.parquet").write_bytes(shard("two"))
+    assert "data/catalog: 2 shard(s) have no entry" in seen(settings)
+    repair(settings)
+
+    assert seen(settings) == ""
+    assert home.listing(home.pointer("HEAD", "data/catalog.dvc")).keys() == {"one.parquet", "two.parquet"}
+
+
 def test_a_remote_and_a_clone_that_lost_bytes_get_them_back(site):
     settings, home = site
     shutil.rmtree(settings.remote_url)
@@ -95,7 +118,7 @@ def test_a_remote_and_a_clone_that_lost_bytes_get_them_back(site):
     repair(settings)
 
     assert seen(settings) == ""
-    assert (home.root / "data/studies/one.parquet").read_bytes() == b"one"
+    assert (home.root / "data/studies/one.parquet").read_bytes() == shard("one")
     assert Path(settings.remote_url).is_dir()
 
 
@@ -119,9 +142,9 @@ def test_a_file_damaged_in_the_cache_is_not_sent(site):
         repair(settings)
 
 
-def lose(place: Path, home: Workspace) -> str:
-    """Remove the one shard from a folder in DVC's layout; return its MD5."""
-    [md5] = home.listing(home.standing("data/studies.dvc")).values()
+def lose(place: Path, home: Workspace, folder: str = "data/studies") -> str:
+    """Remove the one file of `folder` from a folder in DVC's layout; return its MD5."""
+    [md5] = home.listing(home.standing(f"{folder}.dvc")).values()
     (place / "files" / "md5" / md5[:2] / md5[2:]).unlink()
     return md5
 
@@ -133,20 +156,22 @@ def objects(bucket) -> list[str]:
 
 def test_a_store_that_lost_an_object_gets_it_back(site_on_s3, bucket):
     """DVC itself calls this state in sync."""
-    settings, _ = site_on_s3
+    settings, home = site_on_s3
     before = objects(bucket)
-    [shard] = [key for key in before if not key.endswith(".dir")]
-    bucket.client.delete_object(Bucket=bucket.name, Key=shard)
+    [md5] = home.listing(home.standing("data/studies.dvc")).values()
+    [key] = [key for key in before if key.endswith(f"{md5[:2]}/{md5[2:]}")]
+    bucket.client.delete_object(Bucket=bucket.name, Key=key)
     assert "1 named file(s) are not in the remote" in seen(settings)
     repair(settings)
 
     assert (seen(settings), objects(bucket)) == ("", before)
-    assert bucket.client.get_object(Bucket=bucket.name, Key=shard)["Body"].read() == b"one"
+    assert bucket.client.get_object(Bucket=bucket.name, Key=key)["Body"].read() == shard("one")
 
 
 def test_an_object_that_nobody_has_is_explained(site_on_s3, bucket):
     settings, home = site_on_s3
-    lose(home.state / "cache", home)
+    for folder in ("data/studies", "data/catalog"):
+        lose(home.state / "cache", home, folder)
     for key in objects(bucket):
         bucket.client.delete_object(Bucket=bucket.name, Key=key)
 
@@ -168,7 +193,7 @@ def test_an_empty_cache_is_filled_from_the_remote(site):
     (home.root / "data/studies/one.parquet").unlink()
     repair(settings)
 
-    assert (home.root / "data/studies/one.parquet").read_bytes() == b"one"
+    assert (home.root / "data/studies/one.parquet").read_bytes() == shard("one")
 
 
 def test_bytes_that_nobody_has_are_explained_and_nothing_is_touched(site):

@@ -13,6 +13,7 @@ import pytest
 
 from components.dataset.intake import intake
 from components.dataset.merges import read_merges
+from components.dataset.store import write_catalog
 from components.errors import DataError
 from components.params import load
 from components.radiograph.phantom import DETECTOR_A, write_archive
@@ -31,7 +32,7 @@ def archive(tmp_path_factory) -> tuple[Settings, list[str]]:
     for name in ("params.yaml", "dvc.yaml", "data/merges.csv"):
         shutil.copy(REPOSITORY / name, root / name)
     shutil.copytree(REPOSITORY / ".dvc", root / ".dvc", ignore=shutil.ignore_patterns("tmp", "config.local", "cache"))
-    (root / ".gitignore").write_text(".osteoflow\ndata/studies\ndata/labels\n")
+    (root / ".gitignore").write_text(".osteoflow\ndata/studies\ndata/labels\ndata/catalog\n")
     for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x"]):
         subprocess.run(["git", *command], cwd=root, check=True)
     settings = load_settings(root).model_copy(update={"key_dir": root.parent / "keys", "user": "a"})
@@ -45,7 +46,9 @@ def archive(tmp_path_factory) -> tuple[Settings, list[str]]:
         params=load(root / "params.yaml").intake,
         now=datetime(2026, 1, 1, tzinfo=UTC),
     )
-    clients.workspace(settings).commit_data([Path("data/studies"), Path("data/labels")], "archive")
+    write_catalog(root / "data/studies", root / "data/catalog")
+    folders = [Path("data") / name for name in ("studies", "labels", "catalog")]
+    clients.workspace(settings).commit_data(folders, "archive")
     return settings, sorted({phantom.patient for phantom in drawn.phantoms})
 
 
@@ -72,16 +75,14 @@ def test_an_id_that_nobody_has_is_counted(archive):
     assert merge_patients(settings, [pair(one, other, "ELSEWHERE")]).unseen == 2
 
 
-def test_an_archive_that_is_not_all_here_records_nothing(archive):
+def test_a_catalog_that_is_not_all_here_is_completed_first(archive):
     """Otherwise a merge of today would be written into the past."""
-    settings, (_, _, one, other) = archive
-    [shard] = (settings.workspace / "data/studies").glob("*.parquet")
-    aside = shard.rename(shard.with_name(".aside"))
-    try:
-        with pytest.raises(DataError, match=r"data/studies: 0 of 1 shards are here; run `dvc pull` first"):
-            merge_patients(settings, [pair(one, other, "")])
-    finally:
-        aside.rename(shard)
+    settings, (one, _, _, other) = archive
+    [entry] = (settings.workspace / "data/catalog").glob("*.parquet")
+    entry.unlink()
+
+    assert merge_patients(settings, [pair(one, other, "")]).unseen == 0
+    assert [merge.after for merge in read_merges(settings.workspace / "data/merges.csv")][-1:] == [8]
 
 
 @pytest.mark.parametrize(

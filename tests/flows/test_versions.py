@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.dataset.store import write_images, write_labels
+from components.dataset.store import write_catalog, write_images, write_labels
 from components.errors import ConfigError, DataError
 from components.params import Params, load
 from components.radiograph.image import ImageMeta, Radiograph
@@ -18,7 +18,7 @@ from components.workspace import Workspace
 from flows.versions import difference, history
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-FOLDERS = [Path("data/studies"), Path("data/labels")]
+FOLDERS = [Path("data/studies"), Path("data/labels"), Path("data/catalog")]
 
 
 def image(name: str) -> Radiograph:
@@ -53,7 +53,7 @@ def site(tmp_path_factory) -> tuple[Workspace, Params, list[str]]:
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(REPOSITORY / name, root)
     shutil.copytree(REPOSITORY / ".dvc", root / ".dvc", ignore=shutil.ignore_patterns("tmp", "config.local", "cache"))
-    (root / ".gitignore").write_text(".osteoflow\ndata/studies\ndata/labels\n")
+    (root / ".gitignore").write_text(".osteoflow\ndata/studies\ndata/labels\ndata/catalog\n")
     for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x"]):
         subprocess.run(["git", *command], cwd=root, check=True)
     home = Workspace(root, root / ".osteoflow", str(root.parent / "remote"), "engineer").open()
@@ -61,6 +61,7 @@ def site(tmp_path_factory) -> tuple[Workspace, Params, list[str]]:
     for batch, names in (("000001-aa", ["one", "two"]), ("000002-bb", ["three"])):
         write_labels(root / "data/labels", [said(name, "fracture") for name in names], batch=batch)
         write_images(root / "data/studies", [image(name) for name in names], batch=batch, shard_bytes=10**6)
+        write_catalog(root / "data/studies", root / "data/catalog")
         commits.append(home.commit_data(FOLDERS, f"Take in {len(names)} radiographs ({batch})\n\nsites: north"))
     write_labels(root / "data/labels", [said("one", "no_fracture", "adjudicated", day=2)], batch="000003-cc")
     commits.append(home.commit_data(FOLDERS, "Settle 1 corrected cases"))
