@@ -77,12 +77,12 @@ def test_an_id_that_nobody_has_is_counted(archive):
 
 def test_a_catalog_that_is_not_all_here_is_completed_first(archive):
     """Otherwise a merge of today would be written into the past."""
-    settings, (one, _, _, other) = archive
+    settings, (one, other, *_) = archive
     [entry] = (settings.workspace / "data/catalog").glob("*.parquet")
     entry.unlink()
 
     assert merge_patients(settings, [pair(one, other, "")]).unseen == 0
-    assert [merge.after for merge in read_merges(settings.workspace / "data/merges.csv")][-1:] == [8]
+    assert entry.exists()
 
 
 @pytest.mark.parametrize(
