@@ -34,6 +34,7 @@ MOST_AREAS = 12  # candidate areas beyond which the whole picture is read at onc
 SURE = 0.3  # the recogniser's confidence below which nobody can say whether it is text
 PATTERN = 0.8  # share of one character in a line that makes it a row of holes or teeth, read as 0000 or 1111
 COVER = 0.2  # share of the picture that may be painted over: more leaves too little of a radiograph
+TALL = 3  # times as thick as a line: a candidate that is thicker is no part of it, but anatomy that looks like letters
 DIGITS = 3  # in one line: a size or a number of the view; four may be a year
 
 # Words of radiographic markers, in the languages of the DICOM and ISO vocabularies this platform reads.
@@ -176,12 +177,13 @@ def _read_at(pixels: np.ndarray, place: Row) -> list[Line]:
 
 
 def _whole(strange: list[Line], candidates: list[Row], shape: tuple[int, ...]) -> list[Area]:
-    """What to paint: the lines with a margin, and every row of specks that they touch, for a line may be cut short."""
+    """What to paint: the lines with a margin, and the rows of specks that they touch, for a line may be cut short."""
     areas = []
     for line in strange:
-        area = line.area.grown(max(2, min(line.area.width, line.area.height) // 5), shape)
+        thickness = min(line.area.width, line.area.height)
+        area = line.area.grown(max(2, thickness // 5), shape)
         for row in candidates:
-            if row.area.meets(area):
+            if row.area.meets(area) and min(row.area.width, row.area.height) <= TALL * thickness:
                 area = area.around(row.area.grown(max(2, int(row.glyph / 5)), shape))
         areas.append(area)
     return areas

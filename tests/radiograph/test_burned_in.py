@@ -175,3 +175,13 @@ def test_real_radiographs_keep_their_bones(real_data):
     found = [burned_in.read(pixels, rows) for pixels in pictures if (rows := glyphs.rows(pixels))]
 
     assert sum(not burned_in.is_marker(line.words) for lines in found for line in lines) == 0
+
+
+def test_a_line_that_was_cut_short_is_painted_whole_and_the_bone_behind_it_is_not():
+    """Candidates are rows of specks: one as thick as the line goes on with it, one much thicker is anatomy."""
+    line = burned_in.Line(Area(100, 100, 30, 6), "words", 0.9)
+    rest, bone = glyphs.Row(Area(90, 99, 60, 9), 6), glyphs.Row(Area(20, 40, 140, 200), 6)
+
+    [area] = burned_in._whole([line], [rest, bone], (300, 300))
+
+    assert area == Area(88, 97, 64, 13)
