@@ -147,6 +147,7 @@ def _start(workspace: Path) -> None:
     )
     shutil.copy(REPOSITORY / ".gitignore", workspace / ".gitignore")
     (workspace / "data").mkdir()
+    shutil.copy(REPOSITORY / "data" / "limits.yaml", workspace / "data")
     for command in (["init", "--quiet"], ["add", "-A"], ["commit", "--quiet", "-m", "start"]):
         author = ["-c", "user.name=engineer", "-c", "user.email=engineer@localhost"]
         subprocess.run(["git", *author, *command], cwd=workspace, check=True)
