@@ -49,7 +49,7 @@ try:
            pseudonyms=Pseudonyms(bytes(range(32))),
            params=Intake(shard_mb=1, max_megapixels=10, seconds_per_file=20, memory_mb=2048, weak_block=10,
                          burned_in="mask"),
-           now=datetime(2026, 1, 1, 12, tzinfo=UTC), progress=progress)
+           now=datetime(2026, 1, 1, 12, tzinfo=UTC), progress=progress, apart=lambda patient: patient in sys.argv[5:])
 except OsteoflowError as error:
     print(f"{type(error).__name__}: {error}")
 """
@@ -75,9 +75,12 @@ POINTS = {
 }
 
 
-def disturbed(source: Path, home: Path, how: str, number: int) -> subprocess.CompletedProcess[str]:
-    """The dead process. Its pipes end with the last of its decoders: none outlives it for long."""
-    return subprocess.run([sys.executable, "-c", SCRIPT, str(source), str(home), how, str(number)],
+def disturbed(source: Path, home: Path, how: str, number: int, *apart: str) -> subprocess.CompletedProcess[str]:
+    """The dead process; apart: patients with shards of their own.
+
+    Its pipes end with the last of its decoders: none outlives it for long.
+    """
+    return subprocess.run([sys.executable, "-c", SCRIPT, str(source), str(home), how, str(number), *apart],
                           cwd=REPOSITORY, capture_output=True, text=True, timeout=60)  # fmt: skip
 
 
@@ -120,6 +123,28 @@ def test_killed_and_repeated_a_day_later_equals_one_run(source, undisturbed, new
 
     assert death.returncode == -signal.SIGKILL, death.stderr[-2000:]
     assert killed.contents() == undisturbed[dated]
+
+
+@pytest.fixture(scope="module")
+def in_two_rows(make, kept, home_at):
+    """Nine images of one patient and then nine of another, who has shards apart; what one run leaves of them."""
+    source, home = make.fracatlas(kept / "two", make.noise(18)), home_at(kept / "clean-two")
+    second = home.pseudonyms.of("patient", "fracatlas:block:1")
+    home.take_in(source, apart=lambda patient: patient == second)
+    return source, second, home.contents()
+
+
+# A shard of the first patient (syncs 1-4), one of the second while three images of the first wait (5-8), these (9-12),
+# and the rest of the second (13-14).
+@pytest.mark.parametrize("number", [2, 4, 6, 8, 10, 12, 13])
+def test_with_shards_apart_killed_and_repeated_equals_one_run(in_two_rows, new_home, number):
+    (source, second, clean), killed = in_two_rows, new_home("killed")
+
+    death = disturbed(source, killed.folder, "after sync", number, second)
+    killed.take_in(source, apart=lambda patient: patient == second)
+
+    assert death.returncode == -signal.SIGKILL, death.stderr[-2000:]
+    assert killed.contents() == clean
 
 
 def test_a_killed_run_goes_on_where_it_stopped(new_home, source):
