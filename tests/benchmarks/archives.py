@@ -129,6 +129,8 @@ class Sharded:
         self.build()
 
     def follow(self) -> None:
+        self.message = "Follow the code"
+        self.version()
         self.build()
 
     def arrive(self, source: Path) -> None:
