@@ -78,6 +78,7 @@ def test_one_path_behind_every_door(osteoflow, bucket, pacs, servers_required, t
 
     assert [arrival["batch"]["added"] for arrival in arrivals] == [1, 1, 1]
     assert [arrival["batch"]["duplicates"] for arrival in arrivals] == [0, 1, 0]
+    assert [(a["inputs"]["images"], len(a["inputs"]["failures"])) for a in arrivals] == [(1, 0)] * 3
     left = [path for name in ("inbox", "spool") for path in (osteoflow.state / name).rglob("*") if path.is_file()]
     assert [path.name for path in left if path.name != ".osteoflow-spool.json"] == []
 
