@@ -13,7 +13,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from components.radiograph.pitch import halved
+
 SIDE = 48  # pixels of a thumbnail; 2.3 kB an image
+LONG_SIDE = 256  # pixels that it is made from, at least
 CLIPPED = SIDE * SIDE // 200  # half a percent
 COARSE = 24
 # Below these likenesses of coarse thumbnails, as they lie and to first order, no registration is tried. Of the copies
@@ -36,6 +39,7 @@ def thumbnail(pixels: np.ndarray) -> np.ndarray:
     Args:
         pixels: (rows, columns) uint8 or uint16.
     """
+    pixels = halved(pixels, LONG_SIDE)
     shrinks = min(pixels.shape) > SIDE
     small = cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     ordered = np.sort(small, axis=None)

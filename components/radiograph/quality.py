@@ -2,6 +2,8 @@
 
 Exposures are shares of the stored range (0 = blackest, 1 = whitest value that the file's bits can hold), so that
 images of different depth compare. Thresholds are not here: they belong to a site (params.yaml, docs/data.md).
+
+Levels are counted and noise is measured on stored pixels, in a part of the rows; everything else on a small picture.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ import cv2
 import numpy as np
 
 from components.radiograph.image import Radiograph
-from components.radiograph.scene import PITCH, Scene, look, otsu
+from components.radiograph.pitch import halved
+from components.radiograph.scene import PITCH, Scene, look
+from components.radiograph.spectrum import powers
 
 # Numbers that may drift; `measure` adds polarity_ok and phash.
 FEATURES = (
@@ -28,8 +32,10 @@ FEATURES = (
     "motion",
     "deviation_index",
 )
-THIN = 3  # every third pixel is enough for a mean or a median
+COUNTED = 2**18  # pixels whose levels are counted, about
+SQUARES = 2**14  # squares of 2 x 2 pixels in which noise is measured, about
 MAD = 0.6745  # median of |x| of a standard normal variable
+QUARTILE = 3  # directions of the twelve that are at most as sharp as what speaks for sharpness
 
 
 def measure(image: Radiograph) -> dict[str, float | int | bool | str | None]:
@@ -41,10 +47,10 @@ def measure(image: Radiograph) -> dict[str, float | int | bool | str | None]:
     | saturation                   | share of the foreground at the ends of the stored range         | 0 to 1        |
     | grey_levels                  | distinct values in the foreground                               | count         |
     | field_fraction               | area inside the collimator                                      | 0 to 1        |
-    | sharpness                    | variance of the Laplacian of the foreground, long side 512 px   | (1/255)^2     |
+    | sharpness                    | fine over coarse power, lower quartile over directions          | percent       |
     | noise                        | median abs(HH) / 0.6745 of the foreground, one-level Haar       | stored range  |
     | cnr                          | (bone - soft tissue) / noise                                    | ratio         |
-    | motion                       | fine texture across the blur over along it (>= 1)               | ratio, >= 1   |
+    | motion                       | fine over coarser power: best direction over the median one     | ratio, >= 1   |
     | deviation_index              | 10 log10(EI / EI_T); NaN where the device states no index       | dB            |
     | polarity_ok                  | direct-exposure air is the darkest region; True where none seen | bool          |
     | phash                        | 64-bit DCT perceptual hash                                      | 16 hex digits |
@@ -52,78 +58,95 @@ def measure(image: Radiograph) -> dict[str, float | int | bool | str | None]:
     Source: clinical.md section 5; DI: IEC 62494-1.
     """
     scene = look(image)
-    levels, saturation = _histogram(image, scene)
-    p1, median, p99 = (float(value) for value in np.percentile(scene.anatomy, (1, 50, 99)))
+    counts = _counts(image.pixels, scene)
+    levels = int(np.count_nonzero(counts))
+    p1, median, p99 = (float(place) / scene.top for place in _quantiles(counts, (0.01, 0.5, 0.99)))
     noise = _noise(image.pixels, scene)
+    sharpness, motion = _detail(scene.small)
     return {
         "exposure_median": median,
         "exposure_p1": p1,
         "exposure_p99": p99,
-        "saturation": saturation,
+        "saturation": _saturation(counts, scene),
         "grey_levels": levels,
         "field_fraction": scene.field_fraction,
-        "sharpness": _sharpness(scene),
+        "sharpness": sharpness,
         "noise": noise,
-        "cnr": _contrast(scene.anatomy[::THIN]) / max(noise, scene.quantum),
-        "motion": _motion(scene),
+        "cnr": _contrast(counts) / scene.top / max(noise, scene.quantum),
+        "motion": motion,
         "deviation_index": _deviation(image.meta.exposure_index, image.meta.target_exposure_index),
         "polarity_ok": scene.polarity_ok,
         "phash": _phash(image.pixels),
     }
 
 
-def _histogram(image: Radiograph, scene: Scene) -> tuple[int, float]:
-    """(distinct grey levels, share at the ends of the range) of the foreground, on stored values."""
-    counts = np.bincount(image.pixels[scene.window].ravel(), minlength=int(scene.top) + 1)
-    counts[: math.floor(scene.air * scene.top)] = 0
-    total = max(1, int(counts.sum()))
-    ends = int(counts[int(scene.top)]) + (int(counts[0]) if scene.air <= 0 else 0)
-    return int(np.count_nonzero(counts)), ends / total
+def _counts(pixels: np.ndarray, scene: Scene) -> np.ndarray:
+    """(top + 1,) how many stored pixels of the foreground have each value, in evenly spaced rows of the field."""
+    part = pixels[scene.window]
+    bins = int(scene.top) + 1
+    counts = cv2.calcHist([part[:: max(1, part.size // COUNTED)]], [0], None, [bins], [0, bins]).ravel()
+    low = math.floor(scene.air * scene.top) + 1 if scene.air > 0 else 0
+    high = math.ceil(scene.glare * scene.top) if scene.glare < 1 else bins
+    if counts[low:high].any():  # the small picture may show levels that the rows counted do not hold
+        counts[:low] = counts[high:] = 0
+    return np.asarray(counts)
 
 
-def _sharpness(scene: Scene) -> float:
-    edges = cv2.Laplacian(scene.small * np.float32(255), cv2.CV_32F)
-    return float(edges[scene.foreground].var())
+def _quantiles(counts: np.ndarray, shares: tuple[float, ...]) -> np.ndarray:
+    """The values below which `shares` of what was counted lies."""
+    running = np.cumsum(counts, dtype=np.float64)
+    return np.searchsorted(running, np.multiply(shares, running[-1]))
+
+
+def _saturation(counts: np.ndarray, scene: Scene) -> float:
+    ends = counts[-1] + (counts[0] if scene.air <= 0 else 0)
+    return float(ends / counts.sum(dtype=np.float64))
+
+
+def _contrast(counts: np.ndarray) -> float:
+    """Median of the brighter class of the anatomy (bone) minus that of the darker (soft tissue); Otsu 1979.
+
+    In grey levels.
+    """
+    values = np.arange(len(counts), dtype=np.float64)
+    below = np.cumsum(counts, dtype=np.float64)
+    total, moment = below[-1], np.cumsum(values * counts)
+    inside = below * (total - below)
+    between = (moment[-1] * below - moment * total) ** 2 / np.where(inside > 0, inside, np.inf)
+    split = int(np.argmax(between))
+    if between[split] <= 0:
+        return 0.0
+    soft, bone = _quantiles(counts[: split + 1], (0.5,)), _quantiles(counts[split + 1 :], (0.5,))
+    return float(bone[0] + split + 1 - soft[0])
 
 
 def _noise(pixels: np.ndarray, scene: Scene) -> float:
     """Robust standard deviation of the diagonal Haar detail: edges along rows and columns cancel in it."""
     part = pixels[scene.window]
-    step = 2 * max(1, min(part.shape) // (2 * PITCH))
-    rows, columns = part.shape[0] // 2 * 2, part.shape[1] // 2 * 2
-    if rows < 2 or columns < 2:
+    rows, columns = part.shape[0] // 2, part.shape[1] // 2 * 2
+    if rows < 1 or columns < 2:
         return 0.0
-    corner = [part[i:rows:step, j:columns:step].astype(np.float32) for i in (0, 1) for j in (0, 1)]
-    detail = (corner[0] - corner[1] - corner[2] + corner[3]) / 2
-    inside = corner[0] > scene.air * scene.top
-    chosen = detail[inside] if inside.any() else detail
-    return float(np.median(np.abs(chosen))) / MAD / scene.top
+    chosen = 2 * np.arange(0, rows, math.ceil(rows * columns / 2 / SQUARES))
+    above = part[chosen, :columns].astype(np.float32)
+    across = above - part[chosen + 1, :columns]
+    detail = np.abs(across[:, ::2] - across[:, 1::2])
+    inside = above[:, ::2] > scene.air * scene.top
+    chosen = detail[inside] if inside.any() else detail.ravel()
+    return float(np.partition(chosen, len(chosen) // 2)[len(chosen) // 2]) / 2 / MAD / scene.top
 
 
-def _contrast(anatomy: np.ndarray) -> float:
-    """Median of the brighter half of the anatomy (bone) minus that of the darker (soft tissue)."""
-    bone = anatomy > otsu(anatomy)
-    if bone.all() or not bone.any():
-        return 0.0
-    return float(np.median(anatomy[bone]) - np.median(anatomy[~bone]))
+def _detail(small: np.ndarray) -> tuple[float, float]:
+    """(sharpness, motion) of a field at PITCH.
 
-
-def _motion(scene: Scene) -> float:
-    """Blur along one direction starves that direction of fine texture: strongest over weakest of orthogonal pairs.
-
-    Edges are few and strong and say where bones lie, not how the patient moved: the top tenth is left out.
+    Fine structure counts in units of the coarse structure of its own direction: so neither contrast nor the way the
+    bones run matters. Blur and motion starve most directions of it; motion spares the one across it.
     """
-    strength = []
-    for right, down in ((1, 0), (0, 1), (1, 1), (1, -1)):
-        kernel = np.zeros((3, 3), np.float32)
-        kernel[1, 1] = -2
-        kernel[1 + down, 1 + right] += 1
-        kernel[1 - down, 1 - right] += 1
-        detail = np.abs(cv2.filter2D(scene.small, cv2.CV_32F, kernel)[scene.foreground][::THIN])
-        kept = max(1, int(0.9 * detail.size))
-        strength.append(float(np.partition(detail, kept - 1)[:kept].mean()))
-    pairs = ((strength[0], strength[1]), (strength[2], strength[3]))
-    return max(max(pair) / min(pair) if min(pair) > 0 else 1.0 for pair in pairs)
+    coarse, middle, fine = powers(small)
+    if min(coarse.min(), middle.min()) <= 0:
+        return 0.0, 1.0
+    best = fine / (middle + coarse / 4)
+    quartile = float(np.partition(fine / coarse, QUARTILE - 1)[QUARTILE - 1])
+    return 100 * quartile, float(best.max() / max(np.median(best), np.finfo(float).tiny))
 
 
 def _deviation(index: float | None, target: float | None) -> float:
@@ -134,7 +157,7 @@ def _deviation(index: float | None, target: float | None) -> float:
 
 def _phash(pixels: np.ndarray) -> str:
     """Signs of the 63 lowest alternating DCT terms of a 32 x 32 thumbnail against their median, row by row."""
-    thumbnail = cv2.resize(pixels, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
+    thumbnail = cv2.resize(halved(pixels, PITCH), (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
     terms = cv2.dct(thumbnail)[:8, :8].ravel()
     bits = terms > np.median(terms[1:])
     bits[0] = False  # the mean says nothing about the picture

@@ -9,40 +9,37 @@ import cv2
 import numpy as np
 
 from components.radiograph.image import Radiograph
+from components.radiograph.pitch import halved
 
-PITCH = 512  # pixels of the long side at which sharpness and motion are comparable between devices
+PITCH = 256  # pixels of the long side at which devices compare; few are coarser, and none is made finer than it is
 FLAT = 0.01  # of the stored range: a border line this close to its extreme carries no picture
-PENUMBRA = 4  # lines over which a leaf's edge fades
+PENUMBRA = 2  # lines over which a leaf's edge fades
 LEAF = 0.95  # share of a line at one extreme that makes it part of the collimator's shadow
 RIM = 0.4  # share of the field's edge that air around a limb reaches, at least
 EVEN = 0.7  # its standard deviation against the anatomy's, at most
 TWO_CLASSES = 0.85  # share of the variance that a split must explain to be one
-SMALLEST = 8  # lines that a field has at least
+SMALLEST = 4  # lines that a field has at least
 
 
 @dataclass(frozen=True)
 class Scene:
-    """The field inside the collimator, small and in [0, 1], and which part of it is anatomy.
+    """The field inside the collimator, small and in [0, 1], and which of its levels are anatomy.
 
     Attributes:
         window: rows and columns of the field in the original image.
         small: (h, w) float32, the field at PITCH.
-        foreground: (h, w) bool.
         air: darkest value of anatomy, in [0, 1]; below it is air.
+        glare: its brightest; 1 unless the polarity is wrong, and what is above it is air.
         top: whitest value the bits can hold.
     """
 
     window: tuple[slice, slice]
     field_fraction: float
     small: np.ndarray
-    foreground: np.ndarray
     air: float
+    glare: float
     top: float
     polarity_ok: bool
-
-    @property
-    def anatomy(self) -> np.ndarray:
-        return self.small[self.foreground]
 
     @property
     def quantum(self) -> float:
@@ -56,10 +53,7 @@ def look(image: Radiograph) -> Scene:
     top = float(2**image.meta.bits_stored - 1)
     if pixels.max() > top:  # a modality LUT may widen the range
         top = float(np.iinfo(pixels.dtype).max)
-    scale = PITCH / max(pixels.shape)
-    shape = (max(8, round(pixels.shape[1] * scale)), max(8, round(pixels.shape[0] * scale)))
-    small = cv2.resize(pixels, shape, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    small = small.astype(np.float32) / np.float32(top)
+    small = _shared(pixels).astype(np.float32) / np.float32(top)
     inside = _field(small)
     fraction = (inside[0].stop - inside[0].start) * (inside[1].stop - inside[1].start) / small.size
     ratio = (pixels.shape[0] / small.shape[0], pixels.shape[1] / small.shape[1])
@@ -68,8 +62,18 @@ def look(image: Radiograph) -> Scene:
         slice(math.ceil(inside[1].start * ratio[1]), max(1, math.floor(inside[1].stop * ratio[1]))),
     )
     field = np.ascontiguousarray(small[inside])
-    foreground, air, polarity_ok = _anatomy(field)
-    return Scene(window, fraction, field, foreground, air, top, polarity_ok)
+    air, glare = _anatomy(field)
+    return Scene(window, fraction, field, air, glare, top, polarity_ok=glare >= 1)
+
+
+def _shared(pixels: np.ndarray) -> np.ndarray:
+    """`pixels` at PITCH, or as they are where they are coarser."""
+    reduced = halved(pixels, PITCH)
+    scale = min(1.0, PITCH / max(reduced.shape))
+    shape = tuple(max(8, round(side * scale)) for side in reduced.shape[::-1])
+    if shape == reduced.shape[::-1]:
+        return reduced
+    return np.asarray(cv2.resize(reduced, shape, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR))
 
 
 def _field(small: np.ndarray) -> tuple[slice, slice]:
@@ -100,26 +104,28 @@ def _opening(black: np.ndarray, white: np.ndarray, start: int) -> slice:
         return slice(start, start)
     edges = []
     for step in (1, -1):
-        closed = [colour.mean(axis=1)[::step] >= LEAF for colour in (black, white)]
         # Only the colour of the outermost line is the leaf's: dark air behind a white border belongs to the field.
-        leaf = next((same for same in closed if same[0]), np.zeros(1, bool))
-        closed_lines = int(np.argmin(leaf)) if not leaf.all() else len(leaf)
-        edges.append(closed_lines + PENUMBRA * bool(closed_lines))
+        leaf = next((colour for colour in (black, white) if colour[::step][0].mean() >= LEAF), None)
+        closed = 0
+        if leaf is not None:
+            lines = leaf.mean(axis=1)[::step] >= LEAF
+            closed = len(lines) if lines.all() else int(np.argmin(lines)) + PENUMBRA
+        edges.append(closed)
     return slice(start + edges[0], max(start + edges[0], start + len(black) - edges[1]))
 
 
-def _anatomy(field: np.ndarray) -> tuple[np.ndarray, float, bool]:
-    """(foreground, darkest anatomy, polarity_ok) of a field.
+def _anatomy(field: np.ndarray) -> tuple[float, float]:
+    """(darkest, brightest) level of the anatomy in a field.
 
     Air is even and reaches the field's edge. If only the bright end of the picture does so, the polarity is wrong.
     """
     thin = field[::2, ::2]
     dark, bright = _end(thin), -_end(-thin)
     if _is_air(field, field <= dark):
-        return field > dark, dark, True
+        return dark, 1.0
     if _is_air(field, field >= bright) and _rim(field >= bright) > _rim(field <= dark):
-        return field < bright, 0.0, False
-    return np.ones(field.shape, bool), 0.0, True  # anatomy fills the field (chest, hip): nothing is air
+        return 0.0, bright
+    return 0.0, 1.0  # anatomy fills the field (chest, hip): nothing is air
 
 
 def _is_air(field: np.ndarray, part: np.ndarray) -> bool:
