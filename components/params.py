@@ -83,14 +83,29 @@ class Split(Section):
     shares: Shares
 
 
+class ImageWarnings(Section):
+    """Row level: an image beyond one of these is told of, and learned from all the same."""
+
+    min_cnr: float = Field(ge=0)
+    max_motion: float = Field(ge=1)
+    max_clutter: float = Field(ge=0, description="per mille; doubt whether it is a radiograph")
+    min_deep_levels: int = Field(ge=0, description="grey levels of files with more than 8 bits")
+    deviation: float = Field(ge=0, description="dB between exposure index and its target, either way")
+    far_deviation: float = Field(ge=0, description="dB, either way; the exposure was wrong")
+
+
 class ImageExpectations(Section):
     """Row level: an image that fails is quarantined, not learned from. Recalibrate the thresholds to your site."""
 
     min_side_px: int = Field(gt=0)
+    min_aspect: Share = Field(description="short side over long side")
     max_saturation: Share
     min_grey_levels: int = Field(gt=0)
     min_field_fraction: Share
-    min_sharpness: float = Field(ge=0)
+    min_sharpness: float = Field(ge=0, description="per mille; blur and motion")
+    max_noise: Share = Field(description="standard deviation, of the stored range")
+    max_clutter: float = Field(ge=0, description="per mille; what is no radiograph")
+    warn: ImageWarnings
 
 
 class DatasetExpectations(Section):

@@ -44,5 +44,6 @@ def learn_limits(settings: Settings, site: str, *, again: bool) -> Learned:
         message = f"Learn the image limits of site {site} from its first {learned.images} images"
         commit = home.commit_file(paths.limits, message)
     after = learned.model_dump(exclude={"images"})
-    before = {name: getattr(known.get(site, images), name) for name in after}
+    before = {name: getattr(known.get(site), name, None) for name in after}
+    before = {name: getattr(images, name) if value is None else value for name, value in before.items()}
     return Learned(site=site, images=learned.images, before=before, after=after, commit=commit)

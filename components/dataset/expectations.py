@@ -62,7 +62,7 @@ class Verdict(BaseModel):
 
 
 def image_checks(limits: ImageExpectations, sites: Mapping[str, SiteLimits]) -> list[Check]:
-    """Row level: an image that fails one is quarantined, with the check's name as the reason.
+    """Row level: an image that fails a critical one is quarantined, with the check's name as the reason.
 
     Args:
         sites: limits that replace those of the same name for one site's rows.
@@ -78,29 +78,52 @@ def image_checks(limits: ImageExpectations, sites: Mapping[str, SiteLimits]) -> 
         asked.append(check.model_copy(update={"site": ""}))
         for site, own in sorted(sites.items()):
             bound = "low" if check.low is not None else "high"
+            learned = getattr(own, check.name)
             remedy = "look at the images; a new detector learns anew (`osteoflow data limits --again`)"
-            asked.append(check.model_copy(update={"site": site, bound: getattr(own, check.name), "remedy": remedy}))
+            value = getattr(check, bound) if learned is None else learned
+            asked.append(check.model_copy(update={"site": site, bound: value, "remedy": remedy}))
     return asked
 
 
 def _image_checks(limits: ImageExpectations) -> list[Check]:
-
     look = "look at the images; let the site learn its own limits (`osteoflow data limits`)"
     tag = "the photometric tag contradicts the pixels; ask the sender"
     settle = "the same picture has opposite labels; let a clinician settle it"
-    rows: list[tuple[str, str, float | None, float | None, str]] = [
-        ("measured", "measured", None, None, "run `inspect`"),
-        ("min_side_px", "side_px", limits.min_side_px, None, look),
-        ("max_saturation", "saturation", None, limits.max_saturation, look),
-        ("min_grey_levels", "grey_levels", limits.min_grey_levels, None, look),
-        ("min_field_fraction", "field_fraction", limits.min_field_fraction, None, look),
-        ("min_sharpness", "sharpness", limits.min_sharpness, None, look),
-        ("polarity_ok", "polarity_ok", None, None, tag),
-        ("label_conflict", "label_agrees", None, None, settle),
+    strange = "photographs, scanned pages and other pictures that are no radiographs do not belong here"
+    depth = "the file claims more bits than it holds; ask the sender for the original"
+    dose = "the exposure missed its target; tell the site, whose device knows the target"
+    warn = limits.warn
+    rows: list[tuple[str, str, float | None, float | None, Severity, str]] = [
+        ("measured", "measured", None, None, "critical", "run `inspect`"),
+        ("min_side_px", "side_px", limits.min_side_px, None, "critical", look),
+        ("min_aspect", "aspect", limits.min_aspect, None, "critical", look),
+        ("max_saturation", "saturation", None, limits.max_saturation, "critical", look),
+        ("min_grey_levels", "grey_levels", limits.min_grey_levels, None, "critical", look),
+        ("min_field_fraction", "field_fraction", limits.min_field_fraction, None, "critical", look),
+        ("min_sharpness", "sharpness", limits.min_sharpness, None, "critical", look),
+        ("max_noise", "noise", None, limits.max_noise, "critical", look),
+        ("max_clutter", "clutter", None, limits.max_clutter, "critical", strange),
+        ("polarity_ok", "polarity_ok", None, None, "critical", tag),
+        ("label_conflict", "label_agrees", None, None, "critical", settle),
+        ("cnr", "cnr", warn.min_cnr, None, "warning", look),
+        ("motion", "motion", None, warn.max_motion, "warning", look),
+        ("clutter", "clutter", None, warn.max_clutter, "warning", strange),
+        ("deep_levels", "deep_levels", warn.min_deep_levels, None, "warning", depth),
+        ("deviation_index", "deviation_index", -warn.deviation, warn.deviation, "warning", dose),
+        ("far_deviation_index", "deviation_index", -warn.far_deviation, warn.far_deviation, "warning", dose),
     ]
     return [
-        Check(suite="images", name=name, table="images", column=column, low=least, high=most, remedy=remedy)
-        for name, column, least, most, remedy in rows
+        Check(
+            suite="images",
+            name=name,
+            table="images",
+            column=column,
+            low=least,
+            high=most,
+            severity=severity,
+            remedy=todo,
+        )
+        for name, column, least, most, severity, todo in rows
     ]
 
 
@@ -206,9 +229,11 @@ def judge(checks: list[Check], tables: dict[str, pd.DataFrame], *, docs: Path | 
 
 
 def reasons_of(image_ids: pd.Series, verdicts: list[Verdict]) -> pd.Series:
-    """The names of the checks each image fails, in the order of the suite, joined by ";"; indexed as `image_ids`."""
+    """The critical checks each image fails, by name, in the order of the suite, joined by ";"; as `image_ids`."""
     reasons = pd.Series("", index=image_ids.index)
     for verdict in verdicts:
+        if verdict.check.severity != "critical":
+            continue
         hit = image_ids.isin(verdict.failing)
         reasons[hit] = (reasons[hit] + ";" + verdict.check.name).str.lstrip(";")
     return reasons
@@ -242,7 +267,8 @@ def _verdict(check: Check, table: pd.DataFrame, key: str, result: Any) -> Verdic
 def _found(check: Check, table: pd.DataFrame, failing: list[str]) -> str:
     """In a few words: counts of images, and the values of the rows that fail of every other table."""
     if check.table == "images":
-        return f"{len(failing)} of {len(table)} images fail"
+        unknown = int(table[check.column].isna().sum())
+        return f"{len(failing)} of {len(table)} images fail" + (f", {unknown} not stated" if unknown else "")
     if check.table == "whole":
         return f"{float(table[check.column].iloc[0]):.4g}"
     values = table.set_index(table.columns[0])[check.column]

@@ -23,6 +23,7 @@ STRATA = ("role", "site", "body_region", "view", "sex", "age", "hardware")
 STATED = ("site", "device", "body_region", "view", "laterality", "sex", "age_years", "hour")
 UNSAID = ("", "unknown")
 NEEDED = ("saturation", "grey_levels", "field_fraction", "sharpness")
+JUDGED = (*NEEDED, "noise", "cnr", "motion", "clutter", "deviation_index")
 
 
 def image_facts(table: pd.DataFrame, features: Path) -> pd.DataFrame:
@@ -36,8 +37,7 @@ def image_facts(table: pd.DataFrame, features: Path) -> pd.DataFrame:
     known = pd.concat(parts).set_index("image_id") if parts else pd.DataFrame(index=pd.Index([]))
     if missing := int((~table["image_id"].isin(known.index)).sum()):
         raise DataError(f"{features}: {missing} of {len(table)} images lack features; run `inspect`")
-    facts = measured_facts(known.loc[table["image_id"]].reset_index(), table["site"])
-    facts["side_px"] = table[["rows", "columns"]].min(axis=1).to_numpy()
+    facts = sized(measured_facts(known.loc[table["image_id"]].reset_index(), table["site"]), table)
     facts["label_agrees"] = ~table["image_id"].isin(_contradicted(table)).to_numpy()
     return facts
 
@@ -46,13 +46,27 @@ def measured_facts(measured: pd.DataFrame, sites: pd.Series) -> pd.DataFrame:
     """What the measurements alone say of every image: the columns of the suite `images`, but for size and label.
 
     Args:
-        measured: image_id, polarity_ok and NEEDED, one row an image.
+        measured: image_id, polarity_ok and JUDGED, one row an image.
         sites: of the same images, in the same order.
     """
-    facts = measured[["image_id", "polarity_ok", *NEEDED]].reset_index(drop=True)
+    facts = measured[["image_id", "polarity_ok", *JUDGED]].reset_index(drop=True)
     facts["measured"] = np.isfinite(facts[list(NEEDED)].to_numpy(dtype=float)).all(axis=1)
     facts["site"] = sites.to_numpy()
     return facts
+
+
+def sized(facts: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """`facts` with what the sizes of the images say; the rows of `table` are in the same order.
+
+    Args:
+        table: rows, columns, bits_stored.
+    """
+    sides = table[["rows", "columns"]].to_numpy()
+    return facts.assign(
+        side_px=sides.min(axis=1),
+        aspect=sides.min(axis=1) / sides.max(axis=1),
+        deep_levels=facts["grey_levels"].where(table["bits_stored"].to_numpy() > 8),
+    )
 
 
 def set_facts(table: pd.DataFrame, *, min_stratum: int) -> dict[str, pd.DataFrame]:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from components.dataset.expectations import Check, image_checks, judge, reasons_of, version
-from components.dataset.facts import NEEDED, measured_facts
+from components.dataset.facts import JUDGED, measured_facts, sized
 from components.dataset.inspect import measured
 from components.dataset.limits import Limits
 from components.dataset.store import read_catalog, shards
@@ -91,11 +91,10 @@ def judge_batch(*, studies: Path, batch: str, limits: Limits, params: ImageExpec
     sizes = {shard: pq.read_metadata(shard) for shard in mine}
     tasks = [(shard, group) for shard in mine for group in range(sizes[shard].num_row_groups)]
     parts = ordered(measured, None, tasks, images=sum(meta.num_rows for meta in sizes.values()))
-    columns = ["image_id", "polarity_ok", *NEEDED]
+    columns = ["image_id", "polarity_ok", *JUDGED]
     known = pd.DataFrame([row for part in parts for row in part], columns=columns).set_index("image_id", drop=False)
     table = read_catalog(studies, batch)
-    facts = measured_facts(known.loc[table["image_id"]], table["site"])
-    facts["side_px"] = table[["rows", "columns"]].min(axis=1).to_numpy()
+    facts = sized(measured_facts(known.loc[table["image_id"]], table["site"]), table)
     return _judged(facts, limits, params)
 
 
@@ -107,13 +106,14 @@ def judge_predictions(window: pd.DataFrame, *, limits: Limits, params: ImageExpe
     """
     cases = window.drop_duplicates("image_id", keep="last").reset_index(drop=True)
     # A log without any prediction has no columns for what was measured; a measurement that failed is None.
-    known = cases.reindex(columns=["image_id", "polarity_ok", *NEEDED])
-    known[list(NEEDED)] = known[list(NEEDED)].apply(pd.to_numeric, errors="coerce")
+    known = cases.reindex(columns=["image_id", "polarity_ok", *JUDGED])
+    known[list(JUDGED)] = known[list(JUDGED)].apply(pd.to_numeric, errors="coerce")
     return _judged(measured_facts(known, cases["site"]), limits, params)
 
 
 def _judged(facts: pd.DataFrame, limits: Limits, params: ImageExpectations) -> Inputs:
-    checks = [check for check in image_checks(params, limits.sites) if check.column in facts]
+    asked = (check for check in image_checks(params, limits.sites) if check.severity == "critical")
+    checks = [check for check in asked if check.column in facts]
     verdicts = judge(checks, {"images": facts}) if len(facts) else []
     reasons = reasons_of(facts["image_id"], verdicts)
     return Inputs(

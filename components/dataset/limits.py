@@ -32,6 +32,8 @@ class SiteLimits(BaseModel):
     min_grey_levels: int = Field(ge=0)
     min_field_fraction: Share
     min_sharpness: float = Field(ge=0)
+    max_noise: Share | None = None  # None: learned before there was such a limit; that of params.yaml holds
+    max_clutter: float | None = Field(default=None, ge=0)
 
 
 class Limits(BaseModel):
@@ -105,12 +107,16 @@ def learn(*, splits: Path, features: Path, site: str, params: ImageExpectations)
             f"{site!r}: {len(first)} usable image(s), it takes {LEAST} to learn limits from; images by site: {sites}"
         )
     low = {name: float(np.percentile(first[name].astype(float), TAIL)) for name in ("field_fraction", "sharpness")}
+    highs = ("saturation", "noise", "clutter")
+    high = {name: float(np.percentile(first[name].astype(float), 100 - TAIL)) for name in highs}
     return SiteLimits(
         images=len(first),
-        max_saturation=min(1.0, _outward(float(np.percentile(first["saturation"].astype(float), 100 - TAIL)), np.ceil)),
+        max_saturation=min(1.0, _outward(high["saturation"], np.ceil)),
         min_grey_levels=int(np.floor(np.percentile(first["grey_levels"].astype(float), TAIL))),
         min_field_fraction=_outward(low["field_fraction"], np.floor),
         min_sharpness=_outward(low["sharpness"], np.floor),
+        max_noise=min(1.0, _outward(high["noise"], np.ceil)),
+        max_clutter=_outward(high["clutter"], np.ceil),
     )
 
 

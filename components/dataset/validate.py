@@ -125,7 +125,7 @@ def _by_reason(verdicts: list[Verdict]) -> dict[str, int]:
     """Images by reason, over all sites, in the order of the suite."""
     counts: dict[str, int] = {}
     for verdict in verdicts:
-        if verdict.check.suite == "images" and verdict.failing:
+        if verdict.check.suite == "images" and verdict.check.severity == "critical" and verdict.failing:
             counts[verdict.check.name] = counts.get(verdict.check.name, 0) + len(verdict.failing)
     return counts
 

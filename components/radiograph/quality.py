@@ -30,6 +30,7 @@ FEATURES = (
     "noise",
     "cnr",
     "motion",
+    "clutter",
     "deviation_index",
 )
 COUNTED = 2**18  # pixels whose levels are counted, about
@@ -47,10 +48,11 @@ def measure(image: Radiograph) -> dict[str, float | int | bool | str | None]:
     | saturation                   | share of the foreground at the ends of the stored range         | 0 to 1        |
     | grey_levels                  | distinct values in the foreground                               | count         |
     | field_fraction               | area inside the collimator                                      | 0 to 1        |
-    | sharpness                    | fine over coarse power, lower quartile over directions          | percent       |
+    | sharpness                    | fine over coarse power, lower quartile over directions          | per mille     |
     | noise                        | median abs(HH) / 0.6745 of the foreground, one-level Haar       | stored range  |
     | cnr                          | (bone - soft tissue) / noise                                    | ratio         |
     | motion                       | fine over coarser power: best direction over the median one     | ratio, >= 1   |
+    | clutter                      | middle over coarse power, over kurtosis^1.5 of fine structure   | per mille     |
     | deviation_index              | 10 log10(EI / EI_T); NaN where the device states no index       | dB            |
     | polarity_ok                  | direct-exposure air is the darkest region; True where none seen | bool          |
     | phash                        | 64-bit DCT perceptual hash                                      | 16 hex digits |
@@ -62,7 +64,7 @@ def measure(image: Radiograph) -> dict[str, float | int | bool | str | None]:
     levels = int(np.count_nonzero(counts))
     p1, median, p99 = (float(place) / scene.top for place in _quantiles(counts, (0.01, 0.5, 0.99)))
     noise = _noise(image.pixels, scene)
-    sharpness, motion = _detail(scene.small)
+    sharpness, motion, clutter = _detail(scene.small)
     return {
         "exposure_median": median,
         "exposure_p1": p1,
@@ -74,6 +76,7 @@ def measure(image: Radiograph) -> dict[str, float | int | bool | str | None]:
         "noise": noise,
         "cnr": _contrast(counts) / scene.top / max(noise, scene.quantum),
         "motion": motion,
+        "clutter": clutter,
         "deviation_index": _deviation(image.meta.exposure_index, image.meta.target_exposure_index),
         "polarity_ok": scene.polarity_ok,
         "phash": _phash(image.pixels),
@@ -135,18 +138,29 @@ def _noise(pixels: np.ndarray, scene: Scene) -> float:
     return float(np.partition(chosen, len(chosen) // 2)[len(chosen) // 2]) / 2 / MAD / scene.top
 
 
-def _detail(small: np.ndarray) -> tuple[float, float]:
-    """(sharpness, motion) of a field at PITCH.
+def _detail(small: np.ndarray) -> tuple[float, float, float]:
+    """(sharpness, motion, clutter) of a field at PITCH.
 
     Fine structure counts in units of the coarse structure of its own direction: so neither contrast nor the way the
-    bones run matters. Blur and motion starve most directions of it; motion spares the one across it.
+    bones run matters. Blur and motion starve most directions of it; motion spares the one across it. What is no
+    radiograph, a photograph or a page of text, has structure everywhere, where a radiograph has it at few edges.
     """
     coarse, middle, fine = powers(small)
     if min(coarse.min(), middle.min()) <= 0:
-        return 0.0, 1.0
-    best = fine / (middle + coarse / 4)
+        return 0.0, 1.0, 0.0
     quartile = float(np.partition(fine / coarse, QUARTILE - 1)[QUARTILE - 1])
-    return 100 * quartile, float(best.max() / max(np.median(best), np.finfo(float).tiny))
+    best = fine / (middle + coarse / 4)
+    motion = float(best.max() / max(np.median(best), np.finfo(float).tiny))
+    crowd = float(middle.sum() / coarse.sum()) / max(1.0, _kurtosis(small)) ** 1.5
+    return 1000 * quartile, motion, 1000 * crowd
+
+
+def _kurtosis(small: np.ndarray) -> float:
+    """Of the band of structures some pixels wide: 3 for structure everywhere, large where it is rare and strong."""
+    band = cv2.GaussianBlur(small, (0, 0), 1) - cv2.GaussianBlur(small, (0, 0), 2)
+    square = band * band
+    variance = float(square.mean())
+    return float((square * square).mean()) / variance**2 if variance > 0 else 1.0
 
 
 def _deviation(index: float | None, target: float | None) -> float:

@@ -32,7 +32,7 @@ def powers(picture: np.ndarray) -> np.ndarray:
     framed = np.zeros((SIZE, SIZE), np.float32)
     np.multiply(picture - level, window, out=framed[:rows, :columns])
     chosen, starts = _cells()
-    parts = cv2.dft(framed, nonzeroRows=rows).ravel()[chosen]
+    parts = cv2.dft(framed).ravel()[chosen]
     power = np.add.reduceat(parts * parts, starts).reshape(len(RINGS) - 1, DIRECTIONS).astype(np.float64)
     return np.asarray((np.roll(power, 1, axis=1) + 2 * power + np.roll(power, -1, axis=1)) / 4)
 

@@ -55,7 +55,8 @@ def warnings(quality: dict[str, Any]) -> list[str]:
         ("grey_levels", lambda v: v < 64, "Very few grey levels; fine detail is lost."),
         ("field_fraction", lambda v: v < 0.25, "Only a small part of the picture is exposed."),
         ("cnr", lambda v: v < 3, "Bone stands out little from its surroundings."),
-        ("motion", lambda v: v > 3, "The picture may be blurred by movement."),
+        ("motion", lambda v: v > 8, "The picture may be blurred by movement."),
+        ("clutter", lambda v: v > 50, "This does not look like a radiograph."),
     ]
     return [sentence for name, bad, sentence in rules if (v := quality.get(name)) is not None and bad(v)]
 

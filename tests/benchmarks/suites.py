@@ -44,7 +44,12 @@ def main() -> None:
         }
     )  # fmt: skip
     features = pd.DataFrame(rng.random((n, len(FEATURES))), columns=list(FEATURES)).assign(
-        image_id=ids, grey_levels=1000.0, sharpness=50.0, field_fraction=0.9, polarity_ok=rng.random(n) > 0.02
+        image_id=ids,
+        grey_levels=1000.0,
+        sharpness=50.0,
+        field_fraction=0.9,
+        noise=0.01,
+        polarity_ok=rng.random(n) > 0.02,
     )
     features["saturation"] *= 0.61  # some are beyond the limit
     with tempfile.TemporaryDirectory() as name:

@@ -21,7 +21,7 @@ OWN = SiteLimits(images=200, max_saturation=0.5, min_grey_levels=20, min_field_f
 class Archive:
     """300 images of site `sharp`, then 300 of `soft`, whose detector blurs; every third shows a fracture.
 
-    Sharpness is 50 at the one; at the other it rises from 0.5 to 0.799, below the default limit of 1.
+    Sharpness is 50 at the one; at the other it rises from 0.5 to 0.799, below the default limit of 6.
     """
 
     def __init__(self, folder: Path, params, squares) -> None:
@@ -42,7 +42,7 @@ class Archive:
         self.features = pd.DataFrame(
             {
                 "image_id": ids, "exposure_median": 0.5, "exposure_p1": 0.1, "exposure_p99": 0.9, "saturation": 0.01,
-                "grey_levels": 200.0, "field_fraction": 0.9, "noise": 0.01, "cnr": 20.0, "motion": 1.0,
+                "grey_levels": 200.0, "field_fraction": 0.9, "noise": 0.01, "cnr": 20.0, "motion": 1.0, "clutter": 1.0,
                 "sharpness": [50.0] * 300 + [0.5 + k / 1000 for k in range(300)], "deviation_index": np.nan,
                 "polarity_ok": True, "phash": "0" * 16,
             }
@@ -114,11 +114,11 @@ def test_the_report_says_which_limits_applied_to_whom(archive):
     page = (archive.folder / "validation" / "index.html").read_text()
 
     assert told == [
-        ("", "at least 1", "0 of 300 images fail"),
+        ("", "at least 6", "0 of 300 images fail"),
         ("soft", "at least 0.5014", "2 of 300 images fail"),
     ]
     assert "<code>min_sharpness</code> of soft</td><td>at least 0.5014</td>" in page
-    assert "<code>min_sharpness</code> elsewhere</td><td>at least 1</td>" in page
+    assert "<code>min_sharpness</code> elsewhere</td><td>at least 6</td>" in page
 
 
 def test_limits_of_a_site_without_images_change_nothing(archive):

@@ -13,12 +13,22 @@ from components.dataset.inspect import inspect
 from components.dataset.prepare import prepare
 from components.dataset.validate import validate
 from components.errors import ExpectationsFailed
-from components.params import DatasetExpectations, ImageExpectations, Prepare, Validate
+from components.params import DatasetExpectations, ImageExpectations, ImageWarnings, Prepare, Validate
 from components.radiograph.phantom import DETECTOR_A, draw
 
 PARAMS = Validate(
     images=ImageExpectations(
-        min_side_px=96, max_saturation=0.9, min_grey_levels=8, min_field_fraction=0.05, min_sharpness=0.0
+        min_side_px=96,
+        max_saturation=0.9,
+        min_grey_levels=8,
+        min_field_fraction=0.05,
+        min_sharpness=0.0,
+        min_aspect=0.2,
+        max_noise=0.08,
+        max_clutter=50.0,
+        warn=ImageWarnings(
+            min_cnr=3.0, max_motion=8.0, max_clutter=13.0, min_deep_levels=257, deviation=1.0, far_deviation=3.0
+        ),
     ),
     dataset=DatasetExpectations(
         min_positives=1,

@@ -15,12 +15,22 @@ from components.dataset.facts import effect
 from components.dataset.shortcuts import shortcuts
 from components.dataset.validate import validate
 from components.errors import DataError, ExpectationsFailed
-from components.params import DatasetExpectations, ImageExpectations, Validate
+from components.params import DatasetExpectations, ImageExpectations, ImageWarnings, Validate
 
 ROLES = ("train", "tune", "calibrate", "test")
 PARAMS = Validate(
     images=ImageExpectations(
-        min_side_px=96, max_saturation=0.6, min_grey_levels=32, min_field_fraction=0.05, min_sharpness=1.0
+        min_side_px=96,
+        max_saturation=0.6,
+        min_grey_levels=32,
+        min_field_fraction=0.05,
+        min_sharpness=1.0,
+        min_aspect=0.2,
+        max_noise=0.08,
+        max_clutter=50.0,
+        warn=ImageWarnings(
+            min_cnr=3.0, max_motion=8.0, max_clutter=13.0, min_deep_levels=257, deviation=1.0, far_deviation=3.0
+        ),
     ),
     dataset=DatasetExpectations(
         min_positives=8,
@@ -59,7 +69,7 @@ class Tables:
             {
                 "image_id": ids, "exposure_median": 0.5, "exposure_p1": 0.1, "exposure_p99": 0.9, "saturation": 0.01,
                 "grey_levels": 200.0, "field_fraction": 0.9, "sharpness": 50.0, "noise": 0.01, "cnr": 20.0,
-                "motion": 1.0, "deviation_index": np.nan, "polarity_ok": True, "phash": "0" * 16,
+                "motion": 1.0, "clutter": 1.0, "deviation_index": np.nan, "polarity_ok": True, "phash": "0" * 16,
             }
         )  # fmt: skip
 
@@ -105,6 +115,8 @@ def test_a_good_set_is_accepted_whole(tables):
         ("field_fraction", 0.01, "min_field_fraction"),
         ("sharpness", 0.2, "min_sharpness"),
         ("sharpness", np.nan, "measured"),
+        ("noise", 0.1, "max_noise"),
+        ("clutter", 60.0, "max_clutter"),
         ("polarity_ok", False, "polarity_ok"),
     ],
 )
@@ -116,6 +128,57 @@ def test_a_bad_image_is_quarantined_with_its_reason(tables, column, value, reaso
     assert list(accepted.loc[~accepted["accepted"], "image_id"]) == ["image-07"]
     assert accepted.loc[7, "reasons"] == reason
     assert tables.results["quarantined"]["by_reason"] == {reason: 1}
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "name"),
+    [
+        ("cnr", 2.5, "cnr"),
+        ("motion", 9.0, "motion"),
+        ("clutter", 20.0, "clutter"),
+        ("deviation_index", 1.5, "deviation_index"),
+        ("deviation_index", -1.5, "deviation_index"),
+    ],
+)
+def test_a_doubtful_image_is_told_of_and_kept(tables, column, value, name):
+    tables.features["deviation_index"] = 0.0
+    tables.features.loc[7, column] = value
+
+    accepted = tables.run()
+
+    assert accepted["accepted"].all()
+    assert tables.results["quarantined"]["by_reason"] == {}
+    assert [v["check"]["name"] for v in tables.results["verdicts"] if not v["success"]] == [name]
+    assert "<td>1 of 40 images fail</td>" in tables.pages()["index.html"].decode()
+
+
+def test_a_wrong_exposure_is_told_apart_from_a_doubtful_one(tables):
+    """Beyond 3 dB both warnings stand; images whose device states no index are counted, not failed."""
+    tables.features.loc[:9, "deviation_index"] = [0.0] * 8 + [1.5, -3.5]
+
+    tables.run()
+    found = {v["check"]["name"]: v["found"] for v in tables.results["verdicts"]}
+
+    assert found["deviation_index"] == "2 of 40 images fail, 30 not stated"
+    assert found["far_deviation_index"] == "1 of 40 images fail, 30 not stated"
+
+
+def test_few_grey_levels_in_a_deep_file_are_told(tables):
+    """200 levels are all that 8 bits need, and few for a file that claims 12."""
+    tables.splits.loc[3, "bits_stored"] = 12
+
+    tables.run()
+    found = {v["check"]["name"]: v["found"] for v in tables.results["verdicts"]}
+
+    assert found["deep_levels"] == "1 of 40 images fail, 39 not stated"
+
+
+def test_a_strip_is_quarantined(tables):
+    tables.splits.loc[7, ["rows", "columns"]] = [1600, 300]
+
+    accepted = tables.run()
+
+    assert accepted.loc[7, "reasons"] == "min_aspect"
 
 
 def test_a_small_image_is_quarantined(tables):

@@ -31,12 +31,12 @@ def home(tmp_path) -> Path:
     for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x"]):
         subprocess.run(["git", *command], cwd=root, check=True)
     ids = [f"image-{k:03d}" for k in range(250)]
-    about = {"site": "soft", "rows": 300, "columns": 200, "label": 0.0, "shard": "000001-a-0000"}
+    about = {"site": "soft", "bits_stored": 8, "rows": 300, "columns": 200, "label": 0.0, "shard": "000001-a-0000"}
     write_rows(root / "data/splits", pd.DataFrame({"image_id": ids, "picture_id": ids, **about}))
     pd.DataFrame(
         {
             "image_id": ids, "exposure_median": 0.5, "exposure_p1": 0.1, "exposure_p99": 0.9, "saturation": 0.01,
-            "grey_levels": 200.0, "field_fraction": 0.9, "noise": 0.01, "cnr": 20.0, "motion": 1.0,
+            "grey_levels": 200.0, "field_fraction": 0.9, "noise": 0.01, "cnr": 20.0, "motion": 1.0, "clutter": 1.0,
             "sharpness": [0.5 + k / 1000 for k in range(250)], "deviation_index": np.nan, "polarity_ok": True,
         }
     ).to_parquet(root / "data/features/000001-a-0000.parquet")  # fmt: skip
@@ -70,7 +70,7 @@ def test_limits_are_learned_told_and_committed_once(home):
     refused = command(home, "--site", "soft")
     again = json.loads(command(home, "--site", "soft", "--again", "--json").stdout)
 
-    assert "min_sharpness: 1 -> 0.5012" in done.stdout, done.stderr
+    assert "min_sharpness: 6 -> 0.5012" in done.stdout, done.stderr
     assert read_limits(home / "data/limits.yaml").sites["soft"].images == 250
     assert commits(home) == ["Learn the image limits of site soft from its first 250 images", "x"]
     assert refused.returncode == 1

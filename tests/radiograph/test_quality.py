@@ -65,6 +65,37 @@ def test_blur_lowers_sharpness(measured):
     assert measured(cv2.GaussianBlur(sharp, (0, 0), 5))["sharpness"] < measured(sharp)["sharpness"] / 10
 
 
+def textured(rows: int = 512, columns: int = 400) -> np.ndarray:
+    """A limb whose bone has a pattern finer than itself, with hardly any noise."""
+    pattern = cv2.GaussianBlur(np.random.default_rng(1).normal(0, 1, (rows, columns)), (0, 0), 2)
+    return np.clip(limb(rows, columns, noise=2) + 400 * pattern / pattern.std(), 0, 4095).astype(np.uint16)
+
+
+@pytest.mark.parametrize("kernel", [(25, 1), (1, 25)])
+def test_motion_lowers_sharpness_too(measured, kernel):
+    """A smear of 5% of the long side, across the bone or along it."""
+    assert measured(cv2.blur(textured(), kernel))["sharpness"] < measured(textured())["sharpness"] / 2
+
+
+def test_a_page_of_text_is_clutter(measured):
+    page = np.full((512, 400), 240, np.uint8)
+    for line in range(20, 500, 16):
+        cv2.putText(page, "the quick brown fox jumps over it", (10, line), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (30,), 1)
+
+    assert measured(page, bits=8)["clutter"] > 500
+    assert measured(limb(noise=10))["clutter"] < 13
+
+
+def test_a_large_picture_is_measured_as_a_small_one_is(measured):
+    """Halving, the pitch, and the share of the rows that is looked at change no number that a limit is about."""
+    small, large = measured(textured()), measured(cv2.resize(textured(), (1600, 2048), interpolation=cv2.INTER_CUBIC))
+
+    for name in ("exposure_median", "field_fraction"):
+        assert large[name] == pytest.approx(small[name], abs=0.01)
+    assert large["sharpness"] == pytest.approx(small["sharpness"], rel=0.15)
+    assert large["clutter"] == pytest.approx(small["clutter"], rel=0.15)
+
+
 def test_motion_shows_its_direction(measured):
     still = limb()
     moved = cv2.blur(still, (1, 9))

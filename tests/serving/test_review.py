@@ -210,6 +210,9 @@ def test_nothing_is_loaded_from_elsewhere(clinic, config, case, running):
         ({"saturation": 0.3}, ["Large parts are at the limit of the detector's range."]),
         ({"polarity_ok": False}, ["Light and dark may be reversed."]),
         ({"deviation_index": -3.5}, ["Strongly underexposed."]),
+        ({"motion": 7.0, "clutter": 13.0}, []),
+        ({"motion": 9.0}, ["The picture may be blurred by movement."]),
+        ({"clutter": 60.0}, ["This does not look like a radiograph."]),
     ],
 )
 def test_quality_in_sentences(quality, sentences):
