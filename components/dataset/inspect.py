@@ -11,6 +11,8 @@ import pyarrow as pa
 from components.dataset.keys import key_of, write_keyed
 from components.dataset.shards import Task, radiographs, refresh
 from components.radiograph import likeness, quality
+from components.radiograph.image import Radiograph
+from components.radiograph.pitch import at_pitch
 from components.radiograph.quality import FEATURES, measure
 
 SCHEMA = pa.schema(
@@ -54,7 +56,8 @@ class Features:
 def measured_by() -> list[Path]:
     """The files of the code that measures, with what it takes from its own room: other code, other numbers."""
     home = quality.__name__.rpartition(".")[0]
-    names = {getattr(thing, "__module__", None) or "" for thing in vars(quality).values()}
+    used = [*vars(quality).values(), *vars(likeness).values()]
+    names = {getattr(thing, "__module__", None) or "" for thing in used}
     modules = {quality.__name__, likeness.__name__} | {name for name in names if name.startswith(f"{home}.")}
     return sorted(Path(str(sys.modules[name].__file__)) for name in modules)
 
@@ -62,11 +65,13 @@ def measured_by() -> list[Path]:
 def measured(_: None, task: Task) -> list[Row]:
     """The rows of one row group, by SCHEMA, in order (in any process)."""
     shard, group = task
-    return [
-        {"image_id": image.meta.image_id, "thumbnail": likeness.thumbnail(image.pixels).tobytes()}
-        | _numbers(measure(image))
-        for image in radiographs(shard, group)
-    ]
+    return [_row(image) for image in radiographs(shard, group)]
+
+
+def _row(image: Radiograph) -> Row:
+    whole = at_pitch(image.pixels)
+    small = likeness.thumbnail(whole).tobytes()
+    return {"image_id": image.meta.image_id, "thumbnail": small} | _numbers(measure(image, whole))
 
 
 def _numbers(measured: dict[str, float | int | bool | str | None]) -> Row:

@@ -13,10 +13,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from components.radiograph.pitch import halved
+from components.radiograph.pitch import at_pitch
 
 SIDE = 48  # pixels of a thumbnail; 2.3 kB an image
-LONG_SIDE = 256  # pixels that it is made from, at least
 CLIPPED = SIDE * SIDE // 200  # half a percent
 COARSE = 24
 # Below these likenesses of coarse thumbnails, as they lie and to first order, no registration is tried. Of the copies
@@ -37,9 +36,9 @@ def thumbnail(pixels: np.ndarray) -> np.ndarray:
     """The whole picture as (SIDE, SIDE) uint8, squeezed to a square; its darkest and brightest half percent clip.
 
     Args:
-        pixels: (rows, columns) uint8 or uint16.
+        pixels: (rows, columns) uint8 or uint16; what `at_pitch` makes of them gives the same.
     """
-    pixels = halved(pixels, LONG_SIDE)
+    pixels = at_pitch(pixels)
     shrinks = min(pixels.shape) > SIDE
     small = cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     ordered = np.sort(small, axis=None)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+PITCH = 256  # pixels of the long side at which devices compare; few are coarser, and none is made finer than it is
+SMALLEST = 8  # pixels of a side
+
 
 def halved(pixels: np.ndarray, long_side: int) -> np.ndarray:
     """`pixels`, averaged in squares of 2 x 2 until the long side is below twice `long_side`; an odd last line goes.
@@ -22,3 +25,13 @@ def halved(pixels: np.ndarray, long_side: int) -> np.ndarray:
         rows, columns = (side // 2 * 2 for side in pixels.shape)
         pixels = cv2.resize(pixels[:rows, :columns], (columns // 2, rows // 2), interpolation=cv2.INTER_AREA)
     return pixels
+
+
+def at_pitch(pixels: np.ndarray) -> np.ndarray:
+    """`pixels` with a long side of PITCH, or as they are where they are coarser; of the same type."""
+    reduced = halved(pixels, PITCH)
+    scale = min(1.0, PITCH / max(reduced.shape))
+    shape = [max(SMALLEST, round(side * scale)) for side in reduced.shape[::-1]]
+    if tuple(shape) == reduced.shape[::-1]:
+        return reduced
+    return np.asarray(cv2.resize(reduced, shape, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR))

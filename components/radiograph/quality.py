@@ -14,8 +14,7 @@ import cv2
 import numpy as np
 
 from components.radiograph.image import Radiograph
-from components.radiograph.pitch import halved
-from components.radiograph.scene import PITCH, Scene, look
+from components.radiograph.scene import Scene, look
 from components.radiograph.spectrum import powers
 
 # Numbers that may drift; `measure` adds polarity_ok and phash.
@@ -39,7 +38,7 @@ MAD = 0.6745  # median of |x| of a standard normal variable
 QUARTILE = 3  # directions of the twelve that are at most as sharp as what speaks for sharpness
 
 
-def measure(image: Radiograph) -> dict[str, float | int | bool | str | None]:
+def measure(image: Radiograph, whole: np.ndarray | None = None) -> dict[str, float | int | bool | str | None]:
     """Measure one image: FEATURES, `polarity_ok` and `phash`.
 
     | key                          | meaning                                                         | unit          |
@@ -57,9 +56,12 @@ def measure(image: Radiograph) -> dict[str, float | int | bool | str | None]:
     | polarity_ok                  | direct-exposure air is the darkest region; True where none seen | bool          |
     | phash                        | 64-bit DCT perceptual hash                                      | 16 hex digits |
 
+    Args:
+        whole: `at_pitch(image.pixels)`, where that is here already.
+
     Source: clinical.md section 5; DI: IEC 62494-1.
     """
-    scene = look(image)
+    scene = look(image, whole)
     counts = _counts(image.pixels, scene)
     levels = int(np.count_nonzero(counts))
     p1, median, p99 = (float(place) / scene.top for place in _quantiles(counts, (0.01, 0.5, 0.99)))
@@ -79,7 +81,7 @@ def measure(image: Radiograph) -> dict[str, float | int | bool | str | None]:
         "clutter": clutter,
         "deviation_index": _deviation(image.meta.exposure_index, image.meta.target_exposure_index),
         "polarity_ok": scene.polarity_ok,
-        "phash": _phash(image.pixels),
+        "phash": phash(scene.whole),
     }
 
 
@@ -169,9 +171,13 @@ def _deviation(index: float | None, target: float | None) -> float:
     return 10 * math.log10(index / target)
 
 
-def _phash(pixels: np.ndarray) -> str:
-    """Signs of the 63 lowest alternating DCT terms of a 32 x 32 thumbnail against their median, row by row."""
-    thumbnail = cv2.resize(halved(pixels, PITCH), (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
+def phash(whole: np.ndarray) -> str:
+    """Signs of the 63 lowest alternating DCT terms of a 32 x 32 thumbnail against their median, row by row.
+
+    Args:
+        whole: an image at PITCH, see `pitch.at_pitch`.
+    """
+    thumbnail = cv2.resize(whole, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
     terms = cv2.dct(thumbnail)[:8, :8].ravel()
     bits = terms > np.median(terms[1:])
     bits[0] = False  # the mean says nothing about the picture

@@ -9,9 +9,8 @@ import cv2
 import numpy as np
 
 from components.radiograph.image import Radiograph
-from components.radiograph.pitch import halved
+from components.radiograph.pitch import at_pitch
 
-PITCH = 256  # pixels of the long side at which devices compare; few are coarser, and none is made finer than it is
 FLAT = 0.01  # of the stored range: a border line this close to its extreme carries no picture
 PENUMBRA = 2  # lines over which a leaf's edge fades
 LEAF = 0.95  # share of a line at one extreme that makes it part of the collimator's shadow
@@ -26,6 +25,7 @@ class Scene:
     """The field inside the collimator, small and in [0, 1], and which of its levels are anatomy.
 
     Attributes:
+        whole: (h, w) the image at PITCH, of its own type.
         window: rows and columns of the field in the original image.
         small: (h, w) float32, the field at PITCH.
         air: darkest value of anatomy, in [0, 1]; below it is air.
@@ -33,6 +33,7 @@ class Scene:
         top: whitest value the bits can hold.
     """
 
+    whole: np.ndarray
     window: tuple[slice, slice]
     field_fraction: float
     small: np.ndarray
@@ -47,13 +48,14 @@ class Scene:
         return 1.0 / (self.top * math.sqrt(12))
 
 
-def look(image: Radiograph) -> Scene:
-    """Find field, anatomy and air of an image."""
+def look(image: Radiograph, whole: np.ndarray | None = None) -> Scene:
+    """Find field, anatomy and air of an image; `whole` is `at_pitch(image.pixels)` where that is here already."""
     pixels = image.pixels
+    whole = at_pitch(pixels) if whole is None else whole
     top = float(2**image.meta.bits_stored - 1)
     if pixels.max() > top:  # a modality LUT may widen the range
         top = float(np.iinfo(pixels.dtype).max)
-    small = _shared(pixels).astype(np.float32) / np.float32(top)
+    small = whole.astype(np.float32) / np.float32(top)
     inside = _field(small)
     fraction = (inside[0].stop - inside[0].start) * (inside[1].stop - inside[1].start) / small.size
     ratio = (pixels.shape[0] / small.shape[0], pixels.shape[1] / small.shape[1])
@@ -63,17 +65,7 @@ def look(image: Radiograph) -> Scene:
     )
     field = np.ascontiguousarray(small[inside])
     air, glare = _anatomy(field)
-    return Scene(window, fraction, field, air, glare, top, polarity_ok=glare >= 1)
-
-
-def _shared(pixels: np.ndarray) -> np.ndarray:
-    """`pixels` at PITCH, or as they are where they are coarser."""
-    reduced = halved(pixels, PITCH)
-    scale = min(1.0, PITCH / max(reduced.shape))
-    shape = tuple(max(8, round(side * scale)) for side in reduced.shape[::-1])
-    if shape == reduced.shape[::-1]:
-        return reduced
-    return np.asarray(cv2.resize(reduced, shape, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR))
+    return Scene(whole, window, fraction, field, air, glare, top, polarity_ok=glare >= 1)
 
 
 def _field(small: np.ndarray) -> tuple[slice, slice]:
@@ -86,7 +78,7 @@ def _field(small: np.ndarray) -> tuple[slice, slice]:
     part = small[field]
     level = otsu(part[::2, ::2])
     bright = part >= level
-    if min(edge.mean() for edge in (bright[0], bright[-1], bright[:, 0], bright[:, -1])) >= LEAF:
+    if min(_share(edge) for edge in (bright[0], bright[-1], bright[:, 0], bright[:, -1])) >= LEAF:
         field = _inside(field, np.zeros(small.shape, bool), small >= level)
     return field
 
@@ -105,7 +97,7 @@ def _opening(black: np.ndarray, white: np.ndarray, start: int) -> slice:
     edges = []
     for step in (1, -1):
         # Only the colour of the outermost line is the leaf's: dark air behind a white border belongs to the field.
-        leaf = next((colour for colour in (black, white) if colour[::step][0].mean() >= LEAF), None)
+        leaf = next((colour for colour in (black, white) if _share(colour[::step][0]) >= LEAF), None)
         closed = 0
         if leaf is not None:
             lines = leaf.mean(axis=1)[::step] >= LEAF
@@ -119,11 +111,11 @@ def _anatomy(field: np.ndarray) -> tuple[float, float]:
 
     Air is even and reaches the field's edge. If only the bright end of the picture does so, the polarity is wrong.
     """
-    thin = field[::2, ::2]
+    thin = np.ascontiguousarray(field[::2, ::2])
     dark, bright = _end(thin), -_end(-thin)
-    if _is_air(field, field <= dark):
+    if _is_air(thin, thin <= dark):
         return dark, 1.0
-    if _is_air(field, field >= bright) and _rim(field >= bright) > _rim(field <= dark):
+    if _is_air(thin, thin >= bright) and _rim(thin >= bright) > _rim(thin <= dark):
         return 0.0, bright
     return 0.0, 1.0  # anatomy fills the field (chest, hip): nothing is air
 
@@ -137,7 +129,12 @@ def _is_air(field: np.ndarray, part: np.ndarray) -> bool:
 
 def _rim(part: np.ndarray) -> float:
     """Share of the field's edge that `part` covers."""
-    return float(np.concatenate((part[0], part[-1], part[:, 0], part[:, -1])).mean())
+    return _share(np.concatenate((part[0], part[-1], part[:, 0], part[:, -1])))
+
+
+def _share(part: np.ndarray) -> float:
+    """Share of what is true in it; several times as fast as the mean."""
+    return np.count_nonzero(part) / part.size
 
 
 def _end(values: np.ndarray) -> float:
