@@ -11,7 +11,7 @@ from components.dataset.inputs import judge_batch
 from components.dataset.intake import Batch
 from components.dataset.limits import Limits
 from components.dataset.quarantine import entries
-from components.params import ImageExpectations
+from components.params import ImageExpectations, ImageWarnings
 
 NOTHING = {
     "batch": "000001-0123456789ab", "added": 0, "duplicates": 0, "copies": 0, "refused": {}, "refused_by_label": {},
@@ -20,7 +20,17 @@ NOTHING = {
 }  # fmt: skip
 
 IMAGES = ImageExpectations(
-    min_side_px=96, max_saturation=0.6, min_grey_levels=64, min_field_fraction=0.05, min_sharpness=1.0
+    min_side_px=96,
+    max_saturation=0.6,
+    min_grey_levels=64,
+    min_field_fraction=0.05,
+    min_sharpness=0.0,
+    min_aspect=0.0,
+    max_noise=1.0,
+    max_clutter=1e6,
+    warn=ImageWarnings(
+        min_cnr=0.0, max_motion=1e6, max_clutter=1e6, min_deep_levels=0, deviation=100.0, far_deviation=100.0
+    ),
 )
 
 

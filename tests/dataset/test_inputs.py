@@ -11,10 +11,20 @@ from components.dataset.facts import image_facts
 from components.dataset.inputs import judge_batch, judge_predictions
 from components.dataset.inspect import inspect
 from components.dataset.limits import Limits, SiteLimits
-from components.params import ImageExpectations
+from components.params import ImageExpectations, ImageWarnings
 
 IMAGES = ImageExpectations(
-    min_side_px=64, max_saturation=0.6, min_grey_levels=16, min_field_fraction=0.05, min_sharpness=1.0
+    min_side_px=64,
+    max_saturation=0.6,
+    min_grey_levels=16,
+    min_field_fraction=0.05,
+    min_sharpness=0.0,
+    min_aspect=0.0,
+    max_noise=1.0,
+    max_clutter=1e6,
+    warn=ImageWarnings(
+        min_cnr=0.0, max_motion=1e6, max_clutter=1e6, min_deep_levels=0, deviation=100.0, far_deviation=100.0
+    ),
 )
 
 
@@ -83,6 +93,23 @@ def test_production_images_that_no_training_set_would_have_are_named():
     assert found.by_check() == {"max_saturation": 3}
     assert [failure.image_id for failure in found.failures] == ["image-0", "image-1", "image-2"]
     assert found.share == pytest.approx(0.3)
+
+
+def test_noise_is_refused_where_the_log_has_it():
+    """A log of before noise had a limit is asked for nothing that it does not hold."""
+    limits = IMAGES.model_copy(update={"max_noise": 0.08})
+    noisy = judge_predictions(window(noise=[0.1] + [0.01] * 9), limits=Limits(), params=limits)
+
+    assert noisy.by_check() == {"max_noise": 1}
+    assert judge_predictions(window(), limits=Limits(), params=limits).failures == ()
+
+
+def test_what_the_suite_only_warns_of_is_no_failure():
+    warn = IMAGES.warn.model_copy(update={"min_cnr": 3.0})
+    found = judge_predictions(window(cnr=1.0), limits=Limits(), params=IMAGES.model_copy(update={"warn": warn}))
+
+    assert found.failures == ()
+    assert "cnr" not in [check.name for check in found.checks]
 
 
 def test_a_measurement_that_failed_is_a_failure():
