@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,85 +10,8 @@ import pytest
 
 from components.dataset.facts import effect
 from components.dataset.shortcuts import shortcuts
-from components.dataset.validate import validate
 from components.errors import DataError, ExpectationsFailed
-from components.params import DatasetExpectations, ImageExpectations, ImageWarnings, Validate
-
-ROLES = ("train", "tune", "calibrate", "test")
-PARAMS = Validate(
-    images=ImageExpectations(
-        min_side_px=96,
-        max_saturation=0.6,
-        min_grey_levels=32,
-        min_field_fraction=0.05,
-        min_sharpness=1.0,
-        min_aspect=0.2,
-        max_noise=0.08,
-        max_clutter=50.0,
-        warn=ImageWarnings(
-            min_cnr=3.0, max_motion=8.0, max_clutter=13.0, min_deep_levels=257, deviation=1.0, far_deviation=3.0
-        ),
-    ),
-    dataset=DatasetExpectations(
-        min_positives=8,
-        min_negatives=8,
-        prevalence=(0.1, 0.8),
-        max_quarantined=0.25,
-        max_prevalence_effect=0.7,
-        min_stratum=10,
-        max_missing=0.5,
-        max_ai_visible=0.1,
-        max_shortcut_auc=0.75,
-    ),
-)
-
-
-class Tables:
-    """40 good images, ten a role, every third with a fracture; tests spoil them."""
-
-    def __init__(self, folder: Path, squares: Callable[[Path, pd.DataFrame], Path]) -> None:
-        n, self.squares = 40, squares
-        ids = [f"image-{k:02d}" for k in range(n)]
-        self.folder = folder
-        (folder / "limits.yaml").write_text("sites: {}\n")
-        self.splits = pd.DataFrame(
-            {
-                "image_id": ids, "patient_id": [f"p{k}" for k in range(n)], "site": "a", "view": "frontal",
-                "body_region": "hand", "sex": ["F", None] * 20, "age_years": [30.0, np.nan] * 20, "hardware": None,
-                "device": "d", "laterality": "L", "hour": 9.0, "bits_stored": 8, "grouping": "patient",
-                "label_provenance": "archive", "ai_visible": False, "rows": 300, "columns": 200,
-                "label": [1.0 if k % 3 == 0 else 0.0 for k in range(n)],
-                "role": [ROLES[k % 4] for k in range(n)], "group_id": [f"p{k}" for k in range(n)],
-                "near_duplicate_of": None, "likeness": np.nan, "picture_id": ids, "shard": "000001-a-0000",
-            }
-        )  # fmt: skip
-        self.features = pd.DataFrame(
-            {
-                "image_id": ids, "exposure_median": 0.5, "exposure_p1": 0.1, "exposure_p99": 0.9, "saturation": 0.01,
-                "grey_levels": 200.0, "field_fraction": 0.9, "sharpness": 50.0, "noise": 0.01, "cnr": 20.0,
-                "motion": 1.0, "clutter": 1.0, "deviation_index": np.nan, "polarity_ok": True, "phash": "0" * 16,
-            }
-        )  # fmt: skip
-
-    def run(self, params: Validate = PARAMS) -> pd.DataFrame:
-        (self.folder / "features").mkdir(exist_ok=True)
-        self.splits.to_parquet(self.folder / "splits")
-        self.features.to_parquet(self.folder / "features" / "a.parquet")
-        validate(
-            splits=self.folder / "splits", features=self.folder / "features",
-            prepared=self.squares(self.folder / "prepared", self.splits),
-            batches=self.folder / "batches", limits=self.folder / "limits.yaml", accepted=self.folder / "accepted",
-            validation=self.folder / "validation", params=params,
-        )  # fmt: skip
-        return pd.read_parquet(self.folder / "accepted")
-
-    def pages(self) -> dict[str, bytes]:
-        top = self.folder / "validation"
-        return {str(path.relative_to(top)): path.read_bytes() for path in sorted(top.rglob("*")) if path.is_file()}
-
-    @property
-    def results(self) -> dict:
-        return json.loads((self.folder / "validation" / "results.json").read_text())
+from tests.dataset.tables import PARAMS, Tables
 
 
 @pytest.fixture
@@ -128,49 +48,6 @@ def test_a_bad_image_is_quarantined_with_its_reason(tables, column, value, reaso
     assert list(accepted.loc[~accepted["accepted"], "image_id"]) == ["image-07"]
     assert accepted.loc[7, "reasons"] == reason
     assert tables.results["quarantined"]["by_reason"] == {reason: 1}
-
-
-@pytest.mark.parametrize(
-    ("column", "value", "name"),
-    [
-        ("cnr", 2.5, "cnr"),
-        ("motion", 9.0, "motion"),
-        ("clutter", 20.0, "clutter"),
-        ("deviation_index", 1.5, "deviation_index"),
-        ("deviation_index", -1.5, "deviation_index"),
-    ],
-)
-def test_a_doubtful_image_is_told_of_and_kept(tables, column, value, name):
-    tables.features["deviation_index"] = 0.0
-    tables.features.loc[7, column] = value
-
-    accepted = tables.run()
-
-    assert accepted["accepted"].all()
-    assert tables.results["quarantined"]["by_reason"] == {}
-    assert [v["check"]["name"] for v in tables.results["verdicts"] if not v["success"]] == [name]
-    assert "<td>1 of 40 images fail</td>" in tables.pages()["index.html"].decode()
-
-
-def test_a_wrong_exposure_is_told_apart_from_a_doubtful_one(tables):
-    """Beyond 3 dB both warnings stand; images whose device states no index are counted, not failed."""
-    tables.features.loc[:9, "deviation_index"] = [0.0] * 8 + [1.5, -3.5]
-
-    tables.run()
-    found = {v["check"]["name"]: v["found"] for v in tables.results["verdicts"]}
-
-    assert found["deviation_index"] == "2 of 40 images fail, 30 not stated"
-    assert found["far_deviation_index"] == "1 of 40 images fail, 30 not stated"
-
-
-def test_few_grey_levels_in_a_deep_file_are_told(tables):
-    """200 levels are all that 8 bits need, and few for a file that claims 12."""
-    tables.splits.loc[3, "bits_stored"] = 12
-
-    tables.run()
-    found = {v["check"]["name"]: v["found"] for v in tables.results["verdicts"]}
-
-    assert found["deep_levels"] == "1 of 40 images fail, 39 not stated"
 
 
 def test_a_strip_is_quarantined(tables):
