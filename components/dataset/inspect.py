@@ -12,7 +12,6 @@ from components.dataset.keys import key_of, write_keyed
 from components.dataset.shards import Task, radiographs, refresh
 from components.radiograph import likeness, quality
 from components.radiograph.image import Radiograph
-from components.radiograph.pitch import at_pitch
 from components.radiograph.quality import FEATURES, measure
 
 SCHEMA = pa.schema(
@@ -69,9 +68,8 @@ def measured(_: None, task: Task) -> list[Row]:
 
 
 def _row(image: Radiograph) -> Row:
-    whole = at_pitch(image.pixels)
-    small = likeness.thumbnail(whole).tobytes()
-    return {"image_id": image.meta.image_id, "thumbnail": small} | _numbers(measure(image, whole))
+    small = likeness.thumbnail(image.pixels).tobytes()
+    return {"image_id": image.meta.image_id, "thumbnail": small} | _numbers(measure(image))
 
 
 def _numbers(measured: dict[str, float | int | bool | str | None]) -> Row:

@@ -38,7 +38,7 @@ MAD = 0.6745  # median of |x| of a standard normal variable
 QUARTILE = 3  # directions of the twelve that are at most as sharp as what speaks for sharpness
 
 
-def measure(image: Radiograph, whole: np.ndarray | None = None) -> dict[str, float | int | bool | str | None]:
+def measure(image: Radiograph) -> dict[str, float | int | bool | str | None]:
     """Measure one image: FEATURES, `polarity_ok` and `phash`.
 
     | key                          | meaning                                                         | unit          |
@@ -56,12 +56,9 @@ def measure(image: Radiograph, whole: np.ndarray | None = None) -> dict[str, flo
     | polarity_ok                  | direct-exposure air is the darkest region; True where none seen | bool          |
     | phash                        | 64-bit DCT perceptual hash                                      | 16 hex digits |
 
-    Args:
-        whole: `at_pitch(image.pixels)`, where that is here already.
-
     Source: clinical.md section 5; DI: IEC 62494-1.
     """
-    scene = look(image, whole)
+    scene = look(image)
     counts = _counts(image.pixels, scene)
     levels = int(np.count_nonzero(counts))
     p1, median, p99 = (float(place) / scene.top for place in _quantiles(counts, (0.01, 0.5, 0.99)))

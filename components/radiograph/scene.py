@@ -48,10 +48,10 @@ class Scene:
         return 1.0 / (self.top * math.sqrt(12))
 
 
-def look(image: Radiograph, whole: np.ndarray | None = None) -> Scene:
-    """Find field, anatomy and air of an image; `whole` is `at_pitch(image.pixels)` where that is here already."""
+def look(image: Radiograph) -> Scene:
+    """Find field, anatomy and air of an image."""
     pixels = image.pixels
-    whole = at_pitch(pixels) if whole is None else whole
+    whole = at_pitch(pixels)
     top = float(2**image.meta.bits_stored - 1)
     if pixels.max() > top:  # a modality LUT may widen the range
         top = float(np.iinfo(pixels.dtype).max)

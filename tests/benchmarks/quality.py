@@ -44,7 +44,6 @@ from components.radiograph.deidentify import Pseudonyms
 from components.radiograph.image import ImageMeta, Radiograph
 from components.radiograph.likeness import likeness, thumbnail
 from components.radiograph.phantom import DETECTOR_A, DETECTOR_B, Detector, draw
-from components.radiograph.pitch import at_pitch
 from components.radiograph.pixels import decode
 from components.radiograph.quality import measure
 from tests.benchmarks.planted import COPIES, DEFECTS
@@ -214,9 +213,8 @@ def facts_of(path: Path) -> dict[str, object]:
     image = Radiograph(_described(pixels, 8), pixels)
     sides = sorted(pixels.shape)
     known = {"name": path.name, "measured": True, "label_agrees": True, "side_px": sides[0], "deep_levels": np.nan}
-    whole = at_pitch(pixels)
-    found = {"aspect": sides[0] / sides[1], "sha256": image.sha256, "thumbnail": thumbnail(whole)}
-    return known | measure(image, whole) | found
+    found = {"aspect": sides[0] / sides[1], "sha256": image.sha256, "thumbnail": thumbnail(pixels)}
+    return known | measure(image) | found
 
 
 def _described(pixels: np.ndarray, bits: int) -> ImageMeta:
