@@ -164,7 +164,8 @@ IMAGES = ImageExpectations(
 
 def watched(tmp_path, *, failing: int, patients: int = 60):
     """A calm window whose first `failing` images are overexposed; a quarter of them may be."""
-    good = {"saturation": 0.01, "grey_levels": 200.0, "field_fraction": 0.9, "sharpness": 50.0, "polarity_ok": True}
+    good = {"saturation": 0.01, "grey_levels": 200.0, "field_fraction": 0.9, "sharpness": 50.0, "noise": 0.01}
+    good |= {"clutter": 1.0, "polarity_ok": True}
     table = window(seed=19, patients=patients).assign(**good)
     table.loc[: failing - 1, "saturation"] = 0.9
     inputs = judge_predictions(table, limits=Limits(), params=IMAGES)
