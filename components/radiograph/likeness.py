@@ -13,10 +13,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from components.radiograph.pitch import halved
+from components.radiograph.pitch import FINE, halved
 
 SIDE = 48  # pixels of a thumbnail; 2.3 kB an image
-FINE = 512  # pixels of the long side that it is averaged from: from 256, two people of FracAtlas pass for one
 CLIPPED = SIDE * SIDE // 200  # half a percent
 COARSE = 24
 # Below these likenesses of coarse thumbnails, as they lie and to first order, no registration is tried. Of the copies

@@ -7,6 +7,7 @@ import numpy as np
 
 PITCH = 256  # pixels of the long side at which devices compare; few are coarser, and none is made finer than it is
 SMALLEST = 8  # pixels of a side
+FINE = 512  # what copies are recognised from: from 256, two people of FracAtlas passed for one
 
 
 def halved(pixels: np.ndarray, long_side: int) -> np.ndarray:

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from components.radiograph.image import Radiograph
+from components.radiograph.pitch import FINE, halved
 from components.radiograph.scene import Scene, look
 from components.radiograph.spectrum import powers
 
@@ -78,7 +79,7 @@ def measure(image: Radiograph) -> dict[str, float | int | bool | str | None]:
         "clutter": clutter,
         "deviation_index": _deviation(image.meta.exposure_index, image.meta.target_exposure_index),
         "polarity_ok": scene.polarity_ok,
-        "phash": phash(scene.whole),
+        "phash": phash(image.pixels),
     }
 
 
@@ -168,13 +169,9 @@ def _deviation(index: float | None, target: float | None) -> float:
     return 10 * math.log10(index / target)
 
 
-def phash(whole: np.ndarray) -> str:
-    """Signs of the 63 lowest alternating DCT terms of a 32 x 32 thumbnail against their median, row by row.
-
-    Args:
-        whole: an image at PITCH, see `pitch.at_pitch`.
-    """
-    thumbnail = cv2.resize(whole, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
+def phash(pixels: np.ndarray) -> str:
+    """Signs of the 63 lowest alternating DCT terms of a 32 x 32 thumbnail against their median, row by row."""
+    thumbnail = cv2.resize(halved(pixels, FINE), (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
     terms = cv2.dct(thumbnail)[:8, :8].ravel()
     bits = terms > np.median(terms[1:])
     bits[0] = False  # the mean says nothing about the picture

@@ -25,7 +25,6 @@ class Scene:
     """The field inside the collimator, small and in [0, 1], and which of its levels are anatomy.
 
     Attributes:
-        whole: (h, w) the image at PITCH, of its own type.
         window: rows and columns of the field in the original image.
         small: (h, w) float32, the field at PITCH.
         air: darkest value of anatomy, in [0, 1]; below it is air.
@@ -33,7 +32,6 @@ class Scene:
         top: whitest value the bits can hold.
     """
 
-    whole: np.ndarray
     window: tuple[slice, slice]
     field_fraction: float
     small: np.ndarray
@@ -51,11 +49,10 @@ class Scene:
 def look(image: Radiograph) -> Scene:
     """Find field, anatomy and air of an image."""
     pixels = image.pixels
-    whole = at_pitch(pixels)
     top = float(2**image.meta.bits_stored - 1)
     if pixels.max() > top:  # a modality LUT may widen the range
         top = float(np.iinfo(pixels.dtype).max)
-    small = whole.astype(np.float32) / np.float32(top)
+    small = at_pitch(pixels).astype(np.float32) / np.float32(top)
     inside = _field(small)
     fraction = (inside[0].stop - inside[0].start) * (inside[1].stop - inside[1].start) / small.size
     ratio = (pixels.shape[0] / small.shape[0], pixels.shape[1] / small.shape[1])
@@ -65,7 +62,7 @@ def look(image: Radiograph) -> Scene:
     )
     field = np.ascontiguousarray(small[inside])
     air, glare = _anatomy(field)
-    return Scene(whole, window, fraction, field, air, glare, top, polarity_ok=glare >= 1)
+    return Scene(window, fraction, field, air, glare, top, polarity_ok=glare >= 1)
 
 
 def _field(small: np.ndarray) -> tuple[slice, slice]:

@@ -26,7 +26,6 @@ from components.dataset.places import EXCLUDED, deal
 from components.params import Match, Params, load
 from components.radiograph import raster
 from components.radiograph.likeness import SIDE, likeness, thumbnail
-from components.radiograph.pitch import at_pitch
 from components.radiograph.quality import phash
 
 BEFORE = 4  # bits
@@ -140,7 +139,7 @@ def archive(folder: Path) -> tuple[np.ndarray, list[np.ndarray]]:
 
 
 def code(picture: np.ndarray) -> int:
-    return int(phash(at_pitch(picture)), 16)
+    return int(phash(picture), 16)
 
 
 def truth(numbers: np.ndarray, pairs: np.ndarray) -> np.ndarray:
