@@ -42,7 +42,10 @@ SEED = 20261123
 SIDE = 96  # pixels, of the pictures that are here already and of what `prepare` makes: hundred thousand fit a disk
 BATCH = 500  # images that came together, before: a shard
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
-SCALE = {"saturation": 0.1, "grey_levels": 400, "field_fraction": 1.6, "sharpness": 100}  # well within params.yaml's
+SCALE = {  # what draws from 0.3 to 0.6 are multiplied by, to lie well within the limits of params.yaml
+    "saturation": 0.1, "grey_levels": 400, "field_fraction": 1.6, "sharpness": 100,
+    "noise": 0.05, "cnr": 20, "motion": 3,
+}  # fmt: skip
 PLAIN = f"""\
 stages:
   prepare:
