@@ -53,7 +53,7 @@ def intake(source: SecretStr | None = None, labels_file: SecretStr | None = None
         )
         effect(write_catalog)(studies, home.root / params.paths.catalog)
         record = effect(write_record)(home.root / params.paths.batches, batch.record())
-        commit = effect(home.commit_data)(folders, batch.message(), [record])
+        commit = effect(home.commit_data)(folders, batch.message(), [record] if record else [])
         effect(entrance.landed)()  # only now: until the commit, what was brought is the only other copy
     report = page(reports, batch.batch)
     inputs = effect(judge_batch)(studies=studies, batch=batch.batch, limits=limits, params=params.validate_.images)

@@ -45,13 +45,19 @@ def counted(refused: Iterable[tuple[str, str]]) -> Counts:
     return counts
 
 
-def write_record(folder: Path, record: BatchRecord) -> Path:
-    """Write `folder`/<what the batch holds>.json; a batch that goes on under another number replaces its record.
+def write_record(folder: Path, record: BatchRecord) -> Path | None:
+    """Write `folder`/<what the batch holds>.json, unless the same is on record, be it under an earlier number.
+
+    Returns:
+        The file; None where there is none: nothing was refused or dropped.
 
     Raises:
-        DataError: no disk space.
+        DataError: no disk space, or what stands there is no record.
     """
     path = folder / f"{content_of(record.batch)}.json"
+    stands = _read(path) if path.exists() else BatchRecord(batch="", refused={}, copies=0, disagreements=0)
+    if stands.model_copy(update={"batch": record.batch}) == record:
+        return path if path.exists() else None
     with atomic_path(path) as draft:
         draft.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
     path.chmod(0o644)  # counts, and in git
@@ -64,10 +70,11 @@ def read_records(folder: Path) -> list[BatchRecord]:
     Raises:
         DataError: one is damaged.
     """
-    records = []
-    for path in sorted(folder.glob("*.json")):
-        try:
-            records.append(BatchRecord.model_validate_json(path.read_text(encoding="utf-8")))
-        except (OSError, UnicodeDecodeError, ValidationError):
-            raise DataError(f"{path}: no record of a batch; run `git checkout -- {path}`") from None
-    return sorted(records, key=lambda record: record.batch)
+    return sorted((_read(path) for path in folder.glob("*.json")), key=lambda record: record.batch)
+
+
+def _read(path: Path) -> BatchRecord:
+    try:
+        return BatchRecord.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ValidationError):
+        raise DataError(f"{path}: no record of a batch; run `git checkout -- {path}`") from None

@@ -53,11 +53,29 @@ def test_a_record_is_read_as_it_was_written(tmp_path):
     assert read_records(tmp_path) == [RECORD]
 
 
-def test_a_batch_that_goes_on_under_another_number_has_one_record(tmp_path):
+def test_the_same_offer_under_another_number_is_on_record_already(tmp_path):
+    """Otherwise an old folder that is offered again would make a data version, and a build."""
     write_record(tmp_path, RECORD)
+
     write_record(tmp_path, RECORD.model_copy(update={"batch": "000003-0123456789ab"}))
 
-    assert [record.batch for record in read_records(tmp_path)] == ["000003-0123456789ab"]
+    assert read_records(tmp_path) == [RECORD]
+
+
+def test_a_batch_that_goes_on_with_other_counts_replaces_its_record(tmp_path):
+    write_record(tmp_path, RECORD)
+    more = RECORD.model_copy(update={"batch": "000003-0123456789ab", "copies": 70})
+
+    assert write_record(tmp_path, more) == tmp_path / "0123456789ab.json"
+    assert read_records(tmp_path) == [more]
+
+
+def test_a_batch_of_which_nothing_was_refused_or_dropped_needs_no_record(tmp_path):
+    """The inbox is empty on most nights."""
+    clean = BatchRecord(batch="000001-0123456789ab", refused={}, copies=0, disagreements=0)
+
+    assert write_record(tmp_path, clean) is None
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("text", ["", "{", json.dumps({"batch": "a", "refused": {}})])

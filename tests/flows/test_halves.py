@@ -263,7 +263,7 @@ def test_drafts_in_the_quarantine_and_of_a_page_are_removed(site):
 
 def test_a_record_that_was_not_committed_is_committed(site):
     settings, home = site
-    write_record(home.root / "data" / "batches", BatchRecord(batch="000001-a", refused={}, copies=0, disagreements=0))
+    write_record(home.root / "data" / "batches", BatchRecord(batch="000001-a", refused={}, copies=1, disagreements=0))
     assert "a batch's record was not committed" in seen(settings)
     repair(settings)
 
