@@ -186,13 +186,13 @@ class Arrivals:
         self.ids.add(image.meta.image_id)
         self.by_pixels[image.pixel_sha256] = image.meta.image_id
         self.masked[image.meta.image_id] = image.meta.masked
-        shard = self.apart is not None and self.apart(image.meta.patient_id)
-        self.waiting[shard].append(image)
+        kind = self.apart is not None and self.apart(image.meta.patient_id)
+        self.waiting[kind].append(image)
         self._count(image.meta.site, said)
         self._hear(image.meta.image_id, said, self.offer.reader)
-        self.weight[shard] += len(image.pixels)
-        if self.weight[shard] >= self.shard_bytes:
-            self.flush(shard)
+        self.weight[kind] += len(image.pixels)
+        if self.weight[kind] >= self.shard_bytes:
+            self.flush(kind)
 
     def _count(self, site: str, said: Statement | None) -> None:
         self.added += 1
@@ -214,18 +214,22 @@ class Arrivals:
                 )
             )
 
-    def flush(self, shard: bool) -> None:
-        """Write what waits: refusals, labels, then one shard's images, whose presence says that all of it is there."""
+    def flush(self, kind: bool) -> None:
+        """Write what waits: refusals, labels, then the images of one kind, whose presence says that all is there.
+
+        Args:
+            kind: True for those that are kept apart.
+        """
         quarantined(self.quarantine, self.refusals)
         number = sum(path.stem.startswith(f"{self.batch}-") for path in shards(self.labels))
         write_labels(self.labels, self.events, batch=f"{self.batch}-{number:04d}")
-        write_images(self.studies, self.waiting[shard], batch=self.batch, shard_bytes=self.shard_bytes)
-        self.refusals, self.events, self.waiting[shard], self.weight[shard] = [], [], [], 0
+        write_images(self.studies, self.waiting[kind], batch=self.batch, shard_bytes=self.shard_bytes)
+        self.refusals, self.events, self.waiting[kind], self.weight[kind] = [], [], [], 0
 
     def finish(self) -> int:
         """Write the rest, with what was said about images that are not in the source; return the new label events."""
         for image_id in sorted(self.silent):
             self._hear(image_id, self.offer.statements[image_id], self.offer.reader)
-        for shard in self.waiting:
-            self.flush(shard)
+        for kind in self.waiting:
+            self.flush(kind)
         return count_events(self.labels) - self.before
