@@ -230,8 +230,7 @@ def read_catalog(folder: Path, batch: str | None = None) -> pd.DataFrame:
     """
     tables = []
     for path in shards(folder, batch):
-        known = set(pq.read_schema(path).names)  # shards stay as they were written, columns are added
-        table = pq.read_table(path, columns=[name for name in CATALOG_COLUMNS if name in known])
+        table = _without_pixels(path)
         tables.append(table.append_column("shard", pa.array([path.stem] * table.num_rows, pa.string())))
     if not tables:
         return pd.DataFrame(columns=[*CATALOG_COLUMNS, "shard"])
@@ -254,23 +253,13 @@ def write_catalog(studies: Path, catalog: Path) -> int:
     sweep(catalog)
     missing = [path for path in shards(studies) if not (catalog / path.name).exists()]
     for path in missing:
-        known = set(read_schema(path).names)
-        table = pq.read_table(path, columns=[name for name in CATALOG_COLUMNS if name in known])
+        try:
+            table = _without_pixels(path)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: not a readable shard ({type(error).__name__}); run `dvc checkout`") from None
         with atomic_path(catalog / path.name) as draft:
             pq.write_table(table, draft, compression="zstd")
     return len(missing)
-
-
-def read_schema(path: Path) -> pa.Schema:
-    """The columns of a shard.
-
-    Raises:
-        DataError: it is no shard.
-    """
-    try:
-        return pq.read_schema(path)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a readable shard ({type(error).__name__}); run `dvc checkout`") from None
 
 
 def read_pixels(studies: Path, image_ids: Iterable[str], batch: str | None = None) -> Iterator[tuple[str, np.ndarray]]:
@@ -312,6 +301,11 @@ def label_events(labels: Path, batch: str | None = None) -> pd.DataFrame:
     """Every label event, or every one of a batch, in order of arrival."""
     tables = [pq.read_table(path) for path in shards(labels, batch)]
     return pa.concat_tables(tables).to_pandas() if tables else pd.DataFrame(columns=LABEL_SCHEMA.names)
+
+
+def _without_pixels(path: Path) -> pa.Table:
+    known = set(pq.read_schema(path).names)  # shards stay as they were written, columns are added
+    return pq.read_table(path, columns=[name for name in CATALOG_COLUMNS if name in known])
 
 
 def _write_shard(folder: Path, batch: str, number: int, rows: list[dict[str, object]]) -> Path:

@@ -222,3 +222,14 @@ def make() -> type:
             return [Shot(n, jpeg(grain(n)), "01"[n % 2]) for n in range(1, count + 1)]
 
     return Makers
+
+
+@pytest.fixture
+def source(make, tmp_path) -> Path:
+    """Two good images of two patients; the test adds what it is about."""
+    return make.dicoms(tmp_path / "source", [1, 2])
+
+
+@pytest.fixture
+def good(make, tmp_path) -> list[bytes]:
+    return [path.read_bytes() for path in sorted(make.dicoms(tmp_path / "good", [1, 2]).iterdir())]

@@ -13,6 +13,20 @@ from components.dataset.validate import validate
 from components.params import DatasetExpectations, ImageExpectations, ImageWarnings, Validate
 
 ROLES = ("train", "tune", "calibrate", "test")
+# Limits that refuse nothing; a test closes what it is about.
+OPEN = ImageExpectations(
+    min_side_px=1,
+    max_saturation=1.0,
+    min_grey_levels=1,
+    min_field_fraction=0.0,
+    min_sharpness=0.0,
+    min_aspect=0.0,
+    max_noise=1.0,
+    max_clutter=1e6,
+    warn=ImageWarnings(
+        min_cnr=0.0, max_motion=1e6, max_clutter=1e6, min_deep_levels=0, deviation=100.0, far_deviation=100.0
+    ),
+)
 PARAMS = Validate(
     images=ImageExpectations(
         min_side_px=96,

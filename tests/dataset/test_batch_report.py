@@ -11,7 +11,7 @@ from components.dataset.inputs import judge_batch
 from components.dataset.intake import Batch
 from components.dataset.limits import Limits
 from components.dataset.quarantine import entries
-from components.params import ImageExpectations, ImageWarnings
+from tests.dataset.tables import OPEN
 
 NOTHING = {
     "batch": "000001-0123456789ab", "added": 0, "duplicates": 0, "copies": 0, "refused": {}, "refused_by_label": {},
@@ -19,18 +19,8 @@ NOTHING = {
     "passed_over": {},
 }  # fmt: skip
 
-IMAGES = ImageExpectations(
-    min_side_px=96,
-    max_saturation=0.6,
-    min_grey_levels=64,
-    min_field_fraction=0.05,
-    min_sharpness=0.0,
-    min_aspect=0.0,
-    max_noise=1.0,
-    max_clutter=1e6,
-    warn=ImageWarnings(
-        min_cnr=0.0, max_motion=1e6, max_clutter=1e6, min_deep_levels=0, deviation=100.0, far_deviation=100.0
-    ),
+IMAGES = OPEN.model_copy(
+    update={"min_side_px": 96, "max_saturation": 0.6, "min_grey_levels": 64, "min_field_fraction": 0.05}
 )
 
 

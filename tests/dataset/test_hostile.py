@@ -16,17 +16,6 @@ from components.dataset.quarantine import entries
 from components.errors import DataError, UnknownLabel
 
 
-@pytest.fixture
-def source(make, tmp_path) -> Path:
-    """Two good images of two patients; the test adds what it is about."""
-    return make.dicoms(tmp_path / "source", [1, 2])
-
-
-@pytest.fixture
-def good(make, tmp_path) -> list[bytes]:
-    return [path.read_bytes() for path in sorted(make.dicoms(tmp_path / "good", [1, 2]).iterdir())]
-
-
 def zipped(path: Path, members: dict[str, bytes]) -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in members.items():

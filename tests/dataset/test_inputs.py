@@ -11,20 +11,10 @@ from components.dataset.facts import image_facts
 from components.dataset.inputs import judge_batch, judge_predictions
 from components.dataset.inspect import inspect
 from components.dataset.limits import Limits, SiteLimits
-from components.params import ImageExpectations, ImageWarnings
+from tests.dataset.tables import OPEN
 
-IMAGES = ImageExpectations(
-    min_side_px=64,
-    max_saturation=0.6,
-    min_grey_levels=16,
-    min_field_fraction=0.05,
-    min_sharpness=0.0,
-    min_aspect=0.0,
-    max_noise=1.0,
-    max_clutter=1e6,
-    warn=ImageWarnings(
-        min_cnr=0.0, max_motion=1e6, max_clutter=1e6, min_deep_levels=0, deviation=100.0, far_deviation=100.0
-    ),
+IMAGES = OPEN.model_copy(
+    update={"min_side_px": 64, "max_saturation": 0.6, "min_grey_levels": 16, "min_field_fraction": 0.05}
 )
 
 

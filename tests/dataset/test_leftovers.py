@@ -22,17 +22,6 @@ from tests.processes import decoders
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def source(make, tmp_path) -> Path:
-    """Two good images of two patients; the test adds what it is about."""
-    return make.dicoms(tmp_path / "source", [1, 2])
-
-
-@pytest.fixture
-def good(make, tmp_path) -> list[bytes]:
-    return [path.read_bytes() for path in sorted(make.dicoms(tmp_path / "good", [1, 2]).iterdir())]
-
-
 def test_what_is_no_file_is_counted_and_passed_over(home, source, tmp_path):
     """None is followed, and none blocks."""
     secret = tmp_path / "secret"

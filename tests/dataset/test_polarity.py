@@ -13,23 +13,12 @@ from components.dataset.inspect import inspect
 from components.dataset.prepare import prepare
 from components.dataset.validate import validate
 from components.errors import ExpectationsFailed
-from components.params import DatasetExpectations, ImageExpectations, ImageWarnings, Prepare, Validate
+from components.params import DatasetExpectations, Prepare, Validate
 from components.radiograph.phantom import DETECTOR_A, draw
+from tests.dataset import tables
 
 PARAMS = Validate(
-    images=ImageExpectations(
-        min_side_px=96,
-        max_saturation=0.9,
-        min_grey_levels=8,
-        min_field_fraction=0.05,
-        min_sharpness=0.0,
-        min_aspect=0.2,
-        max_noise=0.08,
-        max_clutter=50.0,
-        warn=ImageWarnings(
-            min_cnr=3.0, max_motion=8.0, max_clutter=13.0, min_deep_levels=257, deviation=1.0, far_deviation=3.0
-        ),
-    ),
+    images=tables.PARAMS.images.model_copy(update={"max_saturation": 0.9, "min_grey_levels": 8, "min_sharpness": 0.0}),
     dataset=DatasetExpectations(
         min_positives=1,
         min_negatives=1,

@@ -13,7 +13,7 @@ from components.dataset.limits import Limits
 from components.errors import DataError
 from components.monitoring.alerts import findings
 from components.monitoring.drift import _judge, drift
-from components.params import ImageExpectations, ImageWarnings
+from tests.dataset.tables import OPEN
 from tests.monitoring.windows import MONITOR, reference, window
 
 
@@ -147,18 +147,14 @@ def test_an_insufficient_window_still_has_a_report(tmp_path):
     assert "only 20 cases in the window" in (tmp_path / "report" / "drift.html").read_text()
 
 
-IMAGES = ImageExpectations(
-    min_side_px=96,
-    max_saturation=0.6,
-    min_grey_levels=64,
-    min_field_fraction=0.25,
-    min_sharpness=1.0,
-    min_aspect=0.0,
-    max_noise=1.0,
-    max_clutter=1e6,
-    warn=ImageWarnings(
-        min_cnr=0.0, max_motion=1e6, max_clutter=1e6, min_deep_levels=0, deviation=100.0, far_deviation=100.0
-    ),
+IMAGES = OPEN.model_copy(
+    update={
+        "min_side_px": 96,
+        "max_saturation": 0.6,
+        "min_grey_levels": 64,
+        "min_field_fraction": 0.25,
+        "min_sharpness": 1.0,
+    }
 )
 
 
