@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable
 from functools import cache
 
+from pydicom.config import IGNORE
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import UID
@@ -144,7 +145,7 @@ def number(name: str, value: object) -> float | None:
 
 def standard_uid(value: str) -> str | None:
     """A UID of the standard itself (a SOP class); one of a sender's own could carry anything."""
-    uid = UID(value.strip())
+    uid = UID(value.strip(), validation_mode=IGNORE)  # its warning would quote what the sender wrote
     return str(uid) if uid.name != uid else None
 
 

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import traceback
+import warnings
 
 import numpy as np
 import pytest
@@ -280,6 +281,17 @@ def test_references_follow_their_images(dicom_dataset, pseudonyms):
     source = deidentify(dicom_dataset(SOPInstanceUID="1.2.3.99"), pseudonyms)
 
     assert [item.ReferencedSOPInstanceUID for item in clean.SourceImageSequence] == [source.SOPInstanceUID]
+
+
+def test_a_class_that_is_no_uid_is_dropped_in_silence(dicom_dataset, pseudonyms):
+    """pydicom's warning about it would quote the value, and a log keeps what it is told."""
+    dataset = dicom_dataset()
+    with warnings.catch_warnings(action="ignore"):
+        dataset.SOPClassUID = "GGGGGG"
+    with warnings.catch_warnings(record=True, action="always") as said:
+        clean = deidentify(dataset, pseudonyms)
+
+    assert ("SOPClassUID" in clean, [str(warning.message) for warning in said]) == (False, [])
 
 
 def test_nothing_rides_along_in_the_pixels(dicom_dataset, pseudonyms):
