@@ -141,7 +141,10 @@ class Augment(Section):
 
 
 class Train(Section):
-    backbone: Literal["residual", "mobilenet_0.25", "mobilenet_v2", "mobilenet_v3_small", "densenet121"]
+    backbone: Literal[
+        "residual", "mobilenet_0.25", "mobilenet_1.0", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large",
+        "efficientnet_v2_b0", "densenet121", "resnet50", "convnext_tiny",
+    ]  # fmt: skip
     weights: str = Field(min_length=1, description="imagenet (downloaded by Keras), none, or a local file path")
     epochs_head: int = Field(ge=0)
     epochs: int = Field(ge=1)
@@ -150,6 +153,10 @@ class Train(Section):
     head_learning_rate: float = Field(gt=0)
     learning_rate: float = Field(gt=0)
     dropout: Share
+    frozen_stride: int = Field(ge=1, description="pretrained layers whose maps are this fine stay as they are; 1: none")
+    box_weight: float = Field(
+        ge=0, description="what the cells under the boxes weigh beside the image's label; 0: none"
+    )
     augment: Augment
     folds: Annotated[int, Field(ge=2, le=20)] | Literal[0] = Field(
         description="networks in the ensemble, each fitted without one fold of the patients; 0: one network, all"

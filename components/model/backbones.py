@@ -9,6 +9,8 @@ from typing import Any
 from components.model import runtime
 
 BACKBONE = "backbone"
+Scaling = tuple[float | list[float], float | list[float]]
+Builder = Callable[[int, Any], tuple[Any, Any]]  # (size, the grey image) -> (the network, its scaled input)
 
 _BUCKET = "https://storage.googleapis.com/tensorflow/keras-applications"
 
@@ -24,15 +26,22 @@ class Published:
 # File names as keras.applications 3.15 builds them; licences as https://keras.io/api/applications states them.
 PUBLISHED = {
     "mobilenet_0.25": Published(f"{_BUCKET}/mobilenet/mobilenet_2_5_224_tf_no_top.h5", "Apache-2.0"),
+    "mobilenet_1.0": Published(f"{_BUCKET}/mobilenet/mobilenet_1_0_224_tf_no_top.h5", "Apache-2.0"),
     "mobilenet_v2": Published(
         f"{_BUCKET}/mobilenet_v2/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5", "Apache-2.0"
     ),
     "mobilenet_v3_small": Published(
         f"{_BUCKET}/mobilenet_v3/weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5", "Apache-2.0"
     ),
+    "mobilenet_v3_large": Published(
+        f"{_BUCKET}/mobilenet_v3/weights_mobilenet_v3_large_224_1.0_float_no_top_v2.h5", "Apache-2.0"
+    ),
+    "efficientnet_v2_b0": Published(f"{_BUCKET}/efficientnet_v2/efficientnetv2-b0_notop.h5", "Apache-2.0"),
     "densenet121": Published(
         f"{_BUCKET}/densenet/densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5", "BSD-3-Clause"
     ),
+    "resnet50": Published(f"{_BUCKET}/resnet/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5", "MIT"),
+    "convnext_tiny": Published(f"{_BUCKET}/convnext/convnext_tiny_notop.h5", "Apache-2.0"),
 }
 
 
@@ -69,46 +78,43 @@ def _residual(size: int, inputs: Any) -> tuple[Any, Any]:
     return keras.Model(first, x, name=BACKBONE), scaled
 
 
-def _colour(inputs: Any, scale: float | list[float], offset: float | list[float]) -> Any:
+def _colour(inputs: Any, scaling: Scaling) -> Any:
     """(.., 1) 0..255 -> (.., 3) as the ImageNet weights were trained."""
     keras = runtime.keras()
     grey = keras.layers.Concatenate(name="colour")([inputs, inputs, inputs])
-    return keras.layers.Rescaling(scale, offset, name="scale")(grey)
+    return keras.layers.Rescaling(*scaling, name="scale")(grey)
 
 
-def _mobilenet(size: int, inputs: Any) -> tuple[Any, Any]:
-    keras = runtime.keras()
-    body = keras.applications.MobileNet((size, size, 3), alpha=0.25, include_top=False, weights=None)
-    return body, _colour(inputs, 1 / 127.5, -1.0)
+def _application(name: str, scaling: Scaling, **options: Any) -> Builder:
+    """A network of keras.applications without its head, and the scaling that its ImageNet weights expect."""
+
+    def build(size: int, inputs: Any) -> tuple[Any, Any]:
+        network = getattr(runtime.keras().applications, name)
+        body = network(include_top=False, weights=None, input_shape=(size, size, 3), **options)
+        return body, _colour(inputs, scaling)
+
+    return build
 
 
-def _mobilenet_v2(size: int, inputs: Any) -> tuple[Any, Any]:
-    keras = runtime.keras()
-    body = keras.applications.MobileNetV2((size, size, 3), include_top=False, weights=None)
-    return body, _colour(inputs, 1 / 127.5, -1.0)
+# The three conventions of keras.applications, as (scale, offset): -1 to 1; by the channels' means and deviations; the
+# means of BGR alone.
+_SIGNED: Scaling = (1 / 127.5, -1.0)
+_MEANS, _DEVIATIONS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_STANDARD: Scaling = (
+    [1 / (255 * deviation) for deviation in _DEVIATIONS],
+    [-mean / deviation for mean, deviation in zip(_MEANS, _DEVIATIONS, strict=True)],
+)
+_BGR_MEANS: Scaling = (1.0, [-103.939, -116.779, -123.68])
 
-
-def _mobilenet_v3_small(size: int, inputs: Any) -> tuple[Any, Any]:
-    keras = runtime.keras()
-    body = keras.applications.MobileNetV3Small(
-        (size, size, 3), include_top=False, weights=None, include_preprocessing=False
-    )
-    return body, _colour(inputs, 1 / 127.5, -1.0)
-
-
-def _densenet121(size: int, inputs: Any) -> tuple[Any, Any]:
-    keras = runtime.keras()
-    body = keras.applications.DenseNet121(include_top=False, weights=None, input_shape=(size, size, 3))
-    means, deviations = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    scale = [1 / (255 * deviation) for deviation in deviations]
-    offset = [-mean / deviation for mean, deviation in zip(means, deviations, strict=True)]
-    return body, _colour(inputs, scale, offset)
-
-
-BUILDERS: dict[str, Callable[[int, Any], tuple[Any, Any]]] = {
+BUILDERS: dict[str, Builder] = {
     "residual": _residual,
-    "mobilenet_0.25": _mobilenet,
-    "mobilenet_v2": _mobilenet_v2,
-    "mobilenet_v3_small": _mobilenet_v3_small,
-    "densenet121": _densenet121,
+    "mobilenet_0.25": _application("MobileNet", _SIGNED, alpha=0.25),
+    "mobilenet_1.0": _application("MobileNet", _SIGNED),
+    "mobilenet_v2": _application("MobileNetV2", _SIGNED),
+    "mobilenet_v3_small": _application("MobileNetV3Small", _SIGNED, include_preprocessing=False),
+    "mobilenet_v3_large": _application("MobileNetV3Large", _SIGNED, include_preprocessing=False),
+    "efficientnet_v2_b0": _application("EfficientNetV2B0", _SIGNED, include_preprocessing=False),
+    "densenet121": _application("DenseNet121", _STANDARD),
+    "resnet50": _application("ResNet50", _BGR_MEANS),
+    "convnext_tiny": _application("ConvNeXtTiny", _STANDARD, include_preprocessing=False),
 }

@@ -18,33 +18,27 @@ CHECKED = 64  # images on which the released graph is compared with the trained 
 def convert(model: Any, curve: Calibrated, variant: str) -> bytes:
     """The released graph as the bytes of a .tflite file; outputs as serving/bundle.py names them.
 
-    The class-activation map (feature map x head weights, negative evidence cut off, largest value 1) is computed in
-    the graph. The network is called with training=False, so nothing random can survive the export.
+    The network is called with training=False, so nothing random can survive the export.
     """
     import tensorflow as tf
 
     keras = runtime.keras()
-    pooling = model.get_layer(network.EMBEDDING)
-    # Named, because names end up in the file and Keras's own count up per process.
-    inner = keras.Model(model.input, [pooling.input, pooling.output], name="released")
-    kernel, bias = (tf.constant(value) for value in model.get_layer(network.LOGIT).get_weights())
     size = model.input.shape[1]
 
     def serve(image: Any) -> dict[str, Any]:
-        feature_map, embedding = inner(image, training=False)
-        logit = tf.matmul(embedding, kernel) + bias
-        evidence = tf.nn.relu(tf.reduce_sum(feature_map * tf.reshape(kernel, (1, 1, 1, -1)), axis=-1))
+        found = model(image, training=False)
+        evidence = tf.sigmoid(found[network.EVIDENCE][..., 0])
         highest = tf.reduce_max(evidence, axis=(1, 2), keepdims=True)
         return {
-            "probability": tf.sigmoid(curve.slope * logit + curve.intercept),
-            "logit": logit,
+            "probability": tf.sigmoid(curve.slope * found[network.LOGIT] + curve.intercept),
+            "logit": found[network.LOGIT],
             "heat_map": evidence / tf.maximum(highest, 1e-6),
-            "embedding": embedding,
+            "embedding": found[network.EMBEDDING],
         }
 
     with tempfile.TemporaryDirectory() as temporary, runtime.silence():
         archive = keras.export.ExportArchive()
-        archive.track(inner)
+        archive.track(model)
         archive.add_endpoint(SIGNATURE, serve, [tf.TensorSpec((1, size, size, 1), tf.float32, name=INPUT)])
         archive.write_out(temporary, verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(temporary, signature_keys=[SIGNATURE])

@@ -43,7 +43,7 @@ class CrossValidation(_Part):
     Attributes:
         weak: some images came without patient ids; neighbouring images stand in for a patient there.
         fold_auroc: of each fold by itself, in order.
-        pointing: share of fractures with a box whose class-activation map is highest inside one; None without boxes.
+        pointing: share of fractures with a box whose heat map is highest inside one; None without boxes.
     """
 
     folds: int

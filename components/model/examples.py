@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from components.errors import DataError
+from components.radiograph.labels import boxes_of
 from components.radiograph.pixels import Transform
 
 
@@ -35,6 +36,20 @@ class Examples:
         return self.table["label"].to_numpy(np.float64)
 
     @property
+    def boxes(self) -> list[np.ndarray | None]:
+        """For each image (k, 4) float32 left, top, right, bottom of its fractures in the square; none without one.
+
+        None: it has a fracture, and nobody has said where.
+        """
+        columns = (self.table[name] for name in ("boxes", "rows", "columns", "label"))
+        found: list[np.ndarray | None] = []
+        for text, height, width, label in zip(*columns, strict=True):
+            drawn = boxes_of(text) if label == 1 else ()
+            moved = [self.transform.move(b.x, b.y, b.width, b.height, int(height), int(width)) for b in drawn]
+            found.append(None if label == 1 and not moved else np.array(moved, np.float32).reshape(-1, 4))
+        return found
+
+    @property
     def counts(self) -> tuple[int, int]:
         """How many fractures, how many without."""
         positives = int(self.labels.sum())
@@ -42,9 +57,9 @@ class Examples:
 
     @property
     def sha256(self) -> str:
-        """A hash of everything training can see: ids, roles, labels, pixels, transform."""
+        """A hash of everything training can see: ids, roles, labels, boxes, pixels, transform."""
         digest = hashlib.sha256(json.dumps([self.transform.size, self.transform.golden()]).encode())
-        for column in ("image_id", "patient_id", "role", "label"):
+        for column in ("image_id", "patient_id", "role", "label", "boxes"):
             digest.update("\n".join(map(str, self.table[column])).encode())
         digest.update(np.ascontiguousarray(self.pixels).tobytes())
         return digest.hexdigest()

@@ -1,7 +1,7 @@
 """Why did it say so: Grad-CAM and SmoothGrad for a Keras model, and the pointing game that judges any heat map.
 
-The released graph carries its class-activation map. For the pooling-and-linear head of this platform that map and
-Grad-CAM are the same thing; Grad-CAM is here to prove it, SmoothGrad to look at single cases at pixel resolution.
+The released graph carries what the network says of each cell. Grad-CAM and SmoothGrad look at the same decision from
+outside, by gradients: the first at the resolution of the last feature map, the second pixel by pixel.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from components.model import network, runtime
+from components.model import ensemble, network, runtime
 from components.radiograph.labels import Box
 
 
@@ -23,21 +23,29 @@ def grad_cam(model: Any, square: np.ndarray) -> np.ndarray:
         square: (size, size) uint8.
 
     Returns:
-        (h, w) float32 in 0..1 at the feature map's resolution, largest value 1; zero when nothing speaks for one.
+        (h, w) float32 in 0..1 at the last feature map's resolution, largest value 1; zero when nothing speaks for one.
+        Of an ensemble: the mean over its members.
 
     Source: Selvaraju et al. 2017, "Grad-CAM".
     """
     import tensorflow as tf
 
+    return _unit(
+        np.mean([_channels_times_gradients(tf, member, square) for member in ensemble.members_of(model)], axis=0)
+    )
+
+
+def _channels_times_gradients(tf: Any, model: Any, square: np.ndarray) -> np.ndarray:
+    """(h, w) of one network: its last map, channels weighted by their mean gradient; what speaks against is cut off."""
     keras = runtime.keras()
-    inner = keras.Model(model.input, model.get_layer(network.EMBEDDING).input)
-    features = tf.convert_to_tensor(inner(_batch(square), training=False))
+    maps = model.get_layer(network.BOTH).input[0], model.get_layer(network.EMBEDDING).input
+    below, above = keras.Model(model.input, maps), keras.Model(maps, model.output[network.LOGIT])
+    fine, last = (tf.convert_to_tensor(part) for part in below(_batch(square), training=False))
     with tf.GradientTape() as tape:
-        tape.watch(features)
-        logit = model.get_layer(network.LOGIT)(model.get_layer(network.EMBEDDING)(features))
-    gradient = tape.gradient(logit, features)
-    channels = tf.reduce_mean(gradient, axis=(1, 2), keepdims=True)
-    return _unit(np.maximum(tf.reduce_sum(channels * features, axis=-1).numpy()[0], 0))
+        tape.watch(last)
+        logit = above([fine, last], training=False)
+    channels = tf.reduce_mean(tape.gradient(logit, last), axis=(1, 2), keepdims=True)
+    return np.maximum(tf.reduce_sum(channels * last, axis=-1).numpy()[0], 0)
 
 
 def smooth_grad(model: Any, square: np.ndarray, *, samples: int = 16, noise: float = 0.1, seed: int = 0) -> np.ndarray:
@@ -63,7 +71,7 @@ def smooth_grad(model: Any, square: np.ndarray, *, samples: int = 16, noise: flo
         image = tf.convert_to_tensor(_batch(square + sigma * random.standard_normal(square.shape)))
         with tf.GradientTape() as tape:
             tape.watch(image)
-            logit = model(image, training=False)
+            logit = model(image, training=False)[network.LOGIT]
         total += np.abs(tape.gradient(logit, image).numpy()[0, :, :, 0])
     return _unit(total)
 

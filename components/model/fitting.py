@@ -23,12 +23,16 @@ from components.params import Train
 
 @dataclass(frozen=True)
 class Epoch:
-    """One row of the learning curve. Losses are binary cross-entropy, both classes weighing the same."""
+    """One row of the learning curve. Losses are binary cross-entropy, both classes weighing the same.
+
+    box_loss: of the cells, against the boxes (focal); 0 where no image of the epoch has a located fracture or none.
+    """
 
     epoch: int
     phase: str
     learning_rate: float
     loss: float
+    box_loss: float
     tune_loss: float
     tune_auroc: float
 
@@ -105,10 +109,20 @@ class Fit:
             warmup_target=rate if warmup else None,
             warmup_steps=warmup,
         )
-        network.learn(self.model, backbone=not head, pretrained=self.params.weights != "none")
+        network.learn(
+            self.model,
+            backbone=not head,
+            pretrained=self.params.weights != "none",
+            frozen_stride=self.params.frozen_stride,
+        )
         self.model.compile(
             optimizer=keras.optimizers.AdamW(schedule, weight_decay=1e-4, clipnorm=5.0),
-            loss=keras.losses.BinaryCrossentropy(from_logits=True),
+            loss={
+                network.LOGIT: keras.losses.BinaryCrossentropy(from_logits=True),
+                # Nearly all cells are easy: what is settled already weighs little (Lin et al. 2017).
+                network.EVIDENCE: keras.losses.BinaryFocalCrossentropy(from_logits=True, gamma=2.0),
+            },
+            loss_weights={network.LOGIT: 1.0, network.EVIDENCE: self.params.box_weight},
             jit_compile=False,
         )
         self.model.optimizer.build(self.model.trainable_variables)
@@ -116,16 +130,23 @@ class Fit:
     def _one(self, epoch: int) -> Epoch:
         seed, rate = self.params.seed, float(self.model.optimizer.learning_rate)
         self.model.get_layer("dropout").seed_generator.state.assign([seed % 2**31, epoch])
-        losses: list[float] = []
-        for images, labels, weights in batches(
-            self.train, self.params.augment, batch_size=self.params.batch_size, seed=seed, epoch=epoch
+        losses: list[tuple[float, float]] = []
+        side = self.model.output[network.EVIDENCE].shape[1]
+        for batch in batches(
+            self.train, self.params.augment, side=side, batch_size=self.params.batch_size, seed=seed, epoch=epoch
         ):
-            losses.append(float(self.model.train_on_batch(images, labels, sample_weight=weights)))
-            if not math.isfinite(losses[-1]):
+            said = self.model.train_on_batch(
+                batch.images,
+                {network.LOGIT: batch.labels, network.EVIDENCE: batch.cells},
+                sample_weight={network.LOGIT: batch.weights, network.EVIDENCE: batch.cell_weights},
+                return_dict=True,
+            )
+            losses.append((float(said[f"{network.LOGIT}_loss"]), float(said[f"{network.EVIDENCE}_loss"])))
+            if not math.isfinite(sum(losses[-1])):
                 break
-        loss = sum(losses) / len(losses)
+        loss, box_loss = (float(mean) for mean in np.mean(losses, axis=0))
         logits = network.logits(self.model, self.tune.pixels)
-        if not (math.isfinite(loss) and np.isfinite(logits).all()):
+        if not (math.isfinite(loss + box_loss) and np.isfinite(logits).all()):
             raise DataError(
                 f"training diverged in epoch {epoch + 1} of {self.epochs}: loss {loss}, learning rate {rate:.2g}; "
                 "lower train.learning_rate, or look for corrupt images with `validate`"
@@ -137,6 +158,7 @@ class Fit:
             phase="head" if epoch < self.head_epochs else "whole",
             learning_rate=rate,
             loss=loss,
+            box_loss=box_loss,
             tune_loss=float(np.mean(balance(labels) * np.logaddexp(0, -margin))),
             tune_auroc=float(auroc(labels, logits)),
         )

@@ -80,7 +80,7 @@ def held_out(model: Any, unseen: Examples, tune: Examples, fold: int) -> pd.Data
 
     Returns:
         image_id, patient_id, group_id, label, role, fold, logit; and for fractures of the fold peak_x, peak_y: where
-        in the stored image the class-activation map is highest, pixels from its upper left corner. A flat map has
+        in the stored image the heat map is highest, pixels from its upper left corner. A flat map has
         no peak.
     """
     parts = []

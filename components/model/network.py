@@ -1,17 +1,19 @@
-"""The networks: a backbone, global average pooling, one linear unit. Keras 3, no custom layer, any backend.
+"""The networks: a backbone, a verdict for every cell of its map, and one for the image. Keras 3, any backend.
 
-Pooling and a linear head are chosen so that the evidence can be read off the graph: the class-activation map
-(feature map x head weights) is Grad-CAM, exactly, and costs one small product (see export).
+A fracture is small: in the mean over a whole image it drowns. So two 1 x 1 convolutions give every cell of the last
+map but one (stride 16) its own logit, from what both maps see there; boxes, where readers drew them, teach it cell by
+cell. The image's logit is linear in the soft maximum over the cells and in the pooled last map, which knows what
+kind of picture it is. The heat map that is released is these cells: what the score was made of, not an estimate of it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,13 @@ from components.model import runtime
 from components.model.backbones import BACKBONE, BUILDERS, PUBLISHED, Published
 from components.serving.bundle import Pretrained
 
+BOTH = "both_maps"
 EMBEDDING = "embedding"
+EVIDENCE = "evidence"
 LOGIT = "logit"
+HIDDEN = 64  # channels between the maps and a cell's logit
+SHARPNESS = 4.0  # of the soft maximum: between the mean (0) and the highest cell
+RARE = -3.0  # a cell's logit before anything is learned: few cells hold a fracture
 
 
 def pretrained(backbone: str, weights: str) -> tuple[Path, Pretrained] | None:
@@ -77,37 +84,68 @@ def build(backbone: str, size: int, weights: Path | None, dropout: float) -> Any
         dropout: share of the embedding dropped in training.
 
     Returns:
-        keras.Model, (batch, size, size, 1) 0..255 -> (batch, 1) logits. Its layers `backbone`, `embedding` and
-        `logit` are what training, export and explanation hold on to.
+        keras.Model, (batch, size, size, 1) 0..255 -> `logit` (batch, 1), `evidence` (batch, h, w, 1), logits of the
+        cells, and `embedding` (batch, channels).
 
     Raises:
         ConfigError: the weights are not this backbone's.
+
+    Source of the soft maximum: Pinheiro and Collobert 2015, "From image-level to pixel-level labeling".
     """
     keras = runtime.keras()
+    layers = keras.layers
     # Layer names count up per process: without this a second model would be saved under other names.
     keras.backend.clear_session()
     inputs = keras.Input((size, size, 1), name="image")
     body, scaled = BUILDERS[backbone](size, inputs)
-    body.name = BACKBONE
     if weights is not None:
         _fill(body, backbone, weights)
-    embedding = keras.layers.GlobalAveragePooling2D(name=EMBEDDING)(body(scaled))
-    kept = keras.layers.Dropout(dropout, name="dropout")(embedding)
-    return keras.Model(inputs, keras.layers.Dense(1, name=LOGIT)(kept), name="fracture")
+    fine, last = keras.Model(body.input, [_finer(body), body.output], name=BACKBONE)(scaled)
+    embedding = layers.GlobalAveragePooling2D(name=EMBEDDING)(last)
+    side = fine.shape[1]
+    both = layers.Concatenate(name=BOTH)([fine, keras.ops.image.resize(last, (side, side))])
+    local = layers.Conv2D(HIDDEN, 1, activation="relu", name="local")(both)
+    cells = layers.Conv2D(1, 1, bias_initializer=keras.initializers.Constant(RARE), name=EVIDENCE)(local)
+    strongest = (keras.ops.logsumexp(SHARPNESS * cells, axis=(1, 2)) - math.log(side * side)) / SHARPNESS
+    kept = layers.Dropout(dropout, name="dropout")(embedding)
+    logit = layers.Dense(1, name=LOGIT)(layers.Concatenate(name="whole")([kept, strongest]))
+    return outputs_of(inputs, logit, cells, embedding)
 
 
-def learn(model: Any, *, backbone: bool, pretrained: bool) -> None:
+def outputs_of(inputs: Any, logit: Any, evidence: Any, embedding: Any) -> Any:
+    """The model of these tensors, as `build` promises it."""
+    return runtime.keras().Model(inputs, {LOGIT: logit, EVIDENCE: evidence, EMBEDDING: embedding}, name="fracture")
+
+
+def _finer(body: Any) -> Any:
+    """The last map of `body` that is finer than its output."""
+    side = body.output.shape[1]
+    maps = [layer.output for layer in body.layers if len(layer.output.shape) == 4 and layer.output.shape[1] > side]
+    finest = min(found.shape[1] for found in maps)
+    return [found for found in maps if found.shape[1] == finest][-1]
+
+
+def learn(model: Any, *, backbone: bool, pretrained: bool, frozen_stride: int = 1) -> None:
     """Say which part of `model` the next training may change: the head alone, or the backbone as well.
 
     Batch normalisation adapts to the radiographs, except in weights whose statistics were folded into the
     convolutions (their means are exactly 0): those it would spoil. Calling a layer with training=False does not
     keep its statistics, because the outer model's training=True wins; `trainable` does.
+
+    Args:
+        frozen_stride: in pretrained weights, layers whose maps are this coarse or finer keep what they have.
     """
     body = model.get_layer(BACKBONE)
     body.trainable = backbone
+    if not (backbone and pretrained):
+        return
     norms = [layer for layer in body.layers if hasattr(layer, "moving_mean")]
-    if pretrained and not any(np.asarray(layer.moving_mean).any() for layer in norms):
+    if not any(np.asarray(layer.moving_mean).any() for layer in norms):
         for layer in norms:
+            layer.trainable = False
+    size = model.input.shape[1]
+    for layer in body.layers:
+        if frozen_stride > 1 and len(layer.output.shape) == 4 and layer.output.shape[1] * frozen_stride >= size:
             layer.trainable = False
 
 
@@ -136,24 +174,23 @@ def weights_sha256(model: Any) -> str:
 
 def logits(model: Any, pixels: np.ndarray, *, batch_size: int = 32) -> np.ndarray:
     """(n, size, size) uint8 -> (n,) float64 logits."""
-    return np.concatenate([np.empty((0, 1)), *_outputs(model, pixels, batch_size)])[:, 0]
+    return _output(model, LOGIT, pixels, batch_size)[:, 0].astype(np.float64)
 
 
 def evidence(model: Any, pixels: np.ndarray, *, batch_size: int = 32) -> np.ndarray:
-    """(n, size, size) uint8 -> (n, h, w) float32 class-activation maps, as the graph has them."""
-    inner = runtime.keras().Model(model.input, model.get_layer(EMBEDDING).input)
-    kernel = np.asarray(model.get_layer(LOGIT).get_weights()[0])[:, 0]
-    none = np.empty((0, *inner.output.shape[1:3]), np.float32)
-    return np.concatenate([none, *(np.maximum(maps @ kernel, 0) for maps in _outputs(inner, pixels, batch_size))])
+    """(n, size, size) uint8 -> (n, h, w) float32: how likely each cell holds a fracture, 0..1, not calibrated."""
+    return np.asarray(1 / (1 + np.exp(-_output(model, EVIDENCE, pixels, batch_size)[..., 0])))
 
 
-def _outputs(model: Any, pixels: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-    """What `model` makes of (n, size, size) uint8, batch by batch."""
+def _output(model: Any, name: str, pixels: np.ndarray, batch_size: int) -> np.ndarray:
+    """(n, ...) float32: what `model` makes of (n, size, size) uint8, batch by batch."""
     batch = np.zeros((batch_size, *pixels.shape[1:], 1), np.float32)  # always full: each new shape is compiled anew
+    found = [np.empty((0, *model.output[name].shape[1:]), np.float32)]
     for start in range(0, len(pixels), batch_size):
         rows = pixels[start : start + batch_size]
         batch[: len(rows), :, :, 0] = rows
-        yield np.asarray(model.predict_on_batch(batch))[: len(rows)]
+        found.append(np.asarray(model.predict_on_batch(batch)[name])[: len(rows)])
+    return np.concatenate(found)
 
 
 def save(model: Any, path: Path) -> None:

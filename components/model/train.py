@@ -63,7 +63,8 @@ def train(*, accepted: Path, prepared: Path, trained: Path, params: Train) -> No
         )
         history += [vars(row) | ({"fold": fold} if fold else {}) for row in curve]
         if out is not None:
-            unseen.append(folds.held_out(model, out, tune, fold))
+            served = ensemble.join([model], mirror=True) if params.mirror else model
+            unseen.append(folds.held_out(served, out, tune, fold))
     released = ensemble.join(networks, mirror=params.mirror) if params.folds or params.mirror else networks[0]
     positives, negatives = fit.counts
     training = Training(
@@ -97,14 +98,21 @@ def _versions() -> dict[str, str]:
 
 
 def _progress(fold: int, of: int) -> Callable[[Epoch, int], None]:
-    """One line an epoch, to be read by people and by the flow that runs this step."""
+    """One line an epoch, to be read by people and by the flow that runs this step.
+
+    What is left is at the pace of the epochs seen so far, of this fold, and without stopping early.
+    """
     started = time.monotonic()
     begin = f"fold {fold}/{of}  " if fold else ""
+    seen = 0
 
     def show(row: Epoch, planned: int) -> None:
+        nonlocal seen
+        seen += 1
+        left = (planned - row.epoch) * (time.monotonic() - started) / seen
         print(
-            f"{begin}epoch {row.epoch}/{planned}  {row.phase}  loss {row.loss:.4f}  tune loss {row.tune_loss:.4f}  "
-            f"tune AUROC {row.tune_auroc:.4f}  {time.monotonic() - started:.0f} s",
+            f"{begin}epoch {row.epoch}/{planned}  {row.phase}  {left:.0f} s left  loss {row.loss:.4f}  "
+            f"boxes {row.box_loss:.4f}  tune loss {row.tune_loss:.4f}  tune AUROC {row.tune_auroc:.4f}",
             flush=True,
         )
 

@@ -207,22 +207,18 @@ def _metrics(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
 
 
 def _curves(folder: Path) -> Iterator[tuple[str, float, int]]:
-    """Learning curves of history.json as (key, value, epoch from 1): a list of epochs, or a list per key."""
+    """Learning curves of history.json as (key, value, epoch from 1)."""
     try:
         path = folder / load(folder / "params.yaml").paths.trained / "history.json"
     except ConfigError as error:
         raise DataError(f"the build's own parameters cannot be read: {error}") from None
     if not path.is_file():
         return
-    history = _json(path)
-    epochs = history.get("epochs", history) if isinstance(history, dict) else history
-    if isinstance(epochs, dict):
-        epochs = [dict(zip(epochs, row, strict=True)) for row in zip(*epochs.values(), strict=True)]
-    for step, epoch in enumerate(epochs, start=1):
+    for epoch in _json(path):
         group = f"fold_{epoch['fold']}" if "fold" in epoch else "epoch"
         for key, value in _metrics(epoch):
             if key not in ("epoch", "fold"):
-                yield f"{group}.{key}", value, int(epoch.get("epoch", step))
+                yield f"{group}.{key}", value, epoch["epoch"]
 
 
 def _json(path: Path) -> Any:

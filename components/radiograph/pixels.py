@@ -108,6 +108,13 @@ class Transform:
             full[top : top + height, left : left + width], (columns, rows), interpolation=cv2.INTER_LINEAR
         )
 
+    def move(self, left: float, top: float, width: float, height: float, rows: int, columns: int) -> np.ndarray:
+        """(4,) float32 left, top, right, bottom in the square of a box in pixels of a (rows, columns) image."""
+        high, wide = self._fit(rows, columns)
+        across, down = wide / columns, high / rows
+        x, y = (self.size - wide) // 2 + left * across, (self.size - high) // 2 + top * down
+        return np.array([x, y, x + width * across, y + height * down], np.float32)
+
     def golden(self) -> str:
         """Hex SHA-256 of this transform's output on a fixed picture: equal digests transform alike."""
         rows, columns = np.mgrid[0:211, 0:157].astype(np.float64)

@@ -108,6 +108,8 @@ def settings(**changes: object) -> Train:
             "head_learning_rate": 0.003,
             "learning_rate": 0.003,
             "dropout": 0.1,
+            "frozen_stride": 1,
+            "box_weight": 1.0,
             "augment": Augment(rotate_degrees=10, translate=0.05, scale=0.1, exposure=0.1, noise=0.02, flip=True),
             "folds": 0,
             "mirror": False,

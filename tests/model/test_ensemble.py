@@ -61,7 +61,7 @@ def test_it_survives_the_file(members, tmp_path):
 
 
 def test_the_released_graph_says_the_same(members, tmp_path):
-    """LiteRT runs members and mirror in one graph: probability within 1e-4, heat map equal to Grad-CAM."""
+    """LiteRT runs members and mirror in one graph: probability within 1e-4, and the mean of the cells."""
     joined = ensemble.join(members, mirror=True)
     at = Thresholds(
         high_sensitivity=Threshold(threshold=0.1, source_role="tune"),
@@ -74,4 +74,13 @@ def test_the_released_graph_says_the_same(members, tmp_path):
     found = [graph.run(square) for square in PIXELS]
     expected = curve.probability(network.logits(joined, PIXELS))
     np.testing.assert_allclose([output.probability for output in found], expected, atol=1e-4)
-    np.testing.assert_allclose(found[0].heat_map, grad_cam(joined, PIXELS[0]), atol=1e-3)
+    cells = network.evidence(joined, PIXELS[:1])[0]
+    np.testing.assert_allclose(found[0].heat_map, cells / cells.max(), atol=1e-3)
+
+
+def test_grad_cam_of_an_ensemble_is_its_members_mean(members):
+    """Each member is asked by itself; the mean is scaled to a largest value of 1."""
+    joined = ensemble.join(members, mirror=False)
+    single = np.mean([grad_cam(member, PIXELS[0]) for member in members], axis=0)
+
+    assert (grad_cam(joined, PIXELS[0]).shape, float(grad_cam(joined, PIXELS[0]).max())) == (single.shape, 1.0)

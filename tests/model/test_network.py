@@ -20,22 +20,30 @@ def residual():
 
 
 @pytest.mark.parametrize(
-    ("backbone", "channels"),
+    ("backbone", "channels", "cells"),
     [
-        ("residual", 160),
-        ("mobilenet_0.25", 256),
-        ("mobilenet_v2", 1280),
-        ("mobilenet_v3_small", 576),
-        ("densenet121", 1024),
+        ("residual", 160, 8),
+        ("mobilenet_0.25", 256, 4),
+        ("mobilenet_v2", 1280, 4),
+        ("mobilenet_v3_small", 576, 4),
+        ("mobilenet_1.0", 1024, 4),
+        ("mobilenet_v3_large", 960, 4),
+        ("efficientnet_v2_b0", 1280, 4),
+        ("densenet121", 1024, 4),
+        ("resnet50", 2048, 4),
+        ("convnext_tiny", 768, 4),
     ],
 )
-def test_every_backbone_gives_one_logit_and_an_embedding(backbone, channels):
-    """Each network params.yaml can name takes a grey 64-pixel square and ends in pooling and one linear unit."""
+def test_every_backbone_gives_a_logit_cells_and_an_embedding(backbone, channels, cells):
+    """Each network params.yaml can name takes a grey 64-pixel square; its cells are twice as fine as its last map."""
     model = network.build(backbone, 64, None, 0.2)
 
     assert model.input.shape == (None, 64, 64, 1)
-    assert model.output.shape == (None, 1)
-    assert model.get_layer(network.EMBEDDING).output.shape == (None, channels)
+    assert {name: found.shape for name, found in model.output.items()} == {
+        "logit": (None, 1),
+        "evidence": (None, cells, cells, 1),
+        "embedding": (None, channels),
+    }
 
 
 def test_the_small_network_is_small(residual):
@@ -129,8 +137,9 @@ def test_batch_statistics_move_unless_they_were_folded(mean, moves, tmp_path):
     donor.save_weights(tmp_path / "start.weights.h5")
     model = network.build("residual", 64, tmp_path / "start.weights.h5", 0.2)
     network.learn(model, backbone=True, pretrained=True)
-    model.compile(optimizer="sgd", loss="mse", jit_compile=False)
-    model.train_on_batch(np.random.default_rng(0).random((4, 64, 64, 1), np.float32) * 255, np.ones((4, 1), np.float32))
+    model.compile(optimizer="sgd", loss={"logit": "mse"}, jit_compile=False)
+    images = np.random.default_rng(0).random((4, 64, 64, 1), np.float32) * 255
+    model.train_on_batch(images, {"logit": np.ones((4, 1), np.float32)})
     means = [np.asarray(w) for w in model.get_layer("backbone").weights if w.path.endswith("moving_mean")]
 
     assert any((value != mean).any() for value in means) is moves

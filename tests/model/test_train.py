@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shutil
+import signal
+import time
+from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from components.dataset.rows import write_rows
 from components.errors import DataError
@@ -16,6 +23,7 @@ from components.model.train import train
 from components.model.training import Training
 from components.params import Augment
 
+NOWHERE = np.empty((0, 4), np.float32)
 STILL = Augment(rotate_degrees=0, translate=0, scale=0, exposure=0, noise=0, flip=False)
 
 
@@ -58,27 +66,29 @@ def test_equal_inputs_give_equal_bytes(trained, archive, make_params, tmp_path):
         assert (tmp_path / "again" / name).read_bytes() == (trained.trained / name).read_bytes(), name
 
 
-class KilledError(Exception):
-    """Stands for the power cut."""
+def epochs_done(folder: Path) -> int:
+    """What the checkpoint in `folder` holds, by now."""
+    found = list(folder.glob("*.npz"))
+    if not found:
+        return 0
+    with np.load(found[0], allow_pickle=False) as arrays:
+        return len(json.loads(str(arrays["history"])))
 
 
-def test_a_killed_training_ends_with_the_same_weights(trained, archive, make_params, tmp_path, monkeypatch):
-    """Killed after its second epoch, started again: same bytes as an undisturbed run, and no checkpoint is left."""
-    shown = []
+def test_a_killed_training_ends_with_the_same_weights(trained, archive, make_params, tmp_path):
+    """SIGKILL after the second epoch, started again: same bytes as an undisturbed run, and no checkpoint is left."""
+    call = {**archive.inputs, "trained": tmp_path / "models" / "trained", "params": make_params()}
+    victim = multiprocessing.get_context("spawn").Process(target=train, kwargs=call)
+    victim.start()
+    while victim.is_alive() and epochs_done(tmp_path / "models" / ".training") < 2:
+        time.sleep(0.02)
+    victim.kill()
+    victim.join()
+    assert (victim.exitcode, (tmp_path / "models" / "trained").exists()) == (-signal.SIGKILL, False)
+    train(**call)
 
-    def cut(line: str, **_: object) -> None:
-        shown.append(line)
-        if len(shown) == 2:
-            raise KilledError
-
-    with monkeypatch.context() as patch:
-        patch.setattr("builtins.print", cut)
-        with pytest.raises(KilledError):
-            train(**archive.inputs, trained=tmp_path / "models" / "trained", params=make_params())
-    assert len(list((tmp_path / "models" / ".training").glob("*.npz"))) == 1
-    train(**archive.inputs, trained=tmp_path / "models" / "trained", params=make_params())
-
-    assert Training.read(tmp_path / "models" / "trained") == Training.read(trained.trained)
+    for name in ("model.keras", "training.json", "history.json"):
+        assert (tmp_path / "models" / "trained" / name).read_bytes() == (trained.trained / name).read_bytes(), name
     assert not (tmp_path / "models" / ".training").exists()
 
 
@@ -87,7 +97,7 @@ def test_each_epoch_prints_one_line(archive, make_params, tmp_path, capsys):
     train(**archive.inputs, trained=tmp_path / "trained", params=make_params(epochs=1))
 
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith("epoch 1/1  whole  loss ")
+    assert line.startswith("epoch 1/1  whole  0 s left  loss ")
     assert "tune AUROC 0." in line or "tune AUROC 1." in line
 
 
@@ -168,7 +178,48 @@ def test_no_augmentation_is_the_identity():
     """With every parameter at zero the image comes back as it was."""
     square = np.random.default_rng(0).integers(0, 256, (32, 32), np.uint8)
 
-    np.testing.assert_allclose(loader.augment(square, STILL, np.random.default_rng(1)), square, atol=1e-3)
+    boxes = np.array([[3, 5, 7, 9], [0, 0, 32, 32]], np.float32)
+    image, moved = loader.augment(square, boxes, STILL, np.random.default_rng(1))
+
+    np.testing.assert_allclose(image, square, atol=1e-3)
+    np.testing.assert_allclose(moved, boxes, atol=1e-4)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(8, 48), st.integers(8, 48))
+@hypothesis.settings(max_examples=60, deadline=None)
+def test_a_box_stays_on_its_fracture(seed, x, y):
+    """Whatever is drawn, the middle of a bright spot is the middle of its box, to half a pixel."""
+    square = np.zeros((64, 64), np.uint8)
+    square[y : y + 8, x : x + 8] = 200
+    wild = Augment(rotate_degrees=45, translate=0.1, scale=0.3, exposure=0, noise=0, flip=True)
+    image, moved = loader.augment(
+        square, np.array([[x, y, x + 8, y + 8]], np.float32), wild, np.random.default_rng(seed)
+    )
+    middle = (moved[0, :2] + moved[0, 2:]) / 2
+    hypothesis.assume((middle > 12).all() and (middle < 52).all())  # no part of the spot has left the square
+
+    rows, columns = np.mgrid[0:64, 0:64] + 0.5
+    found = [(image * columns).sum() / image.sum(), (image * rows).sum() / image.sum()]
+    np.testing.assert_allclose(middle, found, atol=0.5)
+
+
+def test_cells_are_those_that_a_box_touches():
+    """In a map of 4 x 4 over 64 pixels a cell is 16 wide; what lies outside the square touches nothing."""
+    boxes = np.array([[15, 20, 17, 31], [60, -9, 90, 3], [70, 70, 80, 80]], np.float32)
+
+    assert loader.cells(boxes, 4, 64).astype(int).tolist() == [[0, 0, 0, 1], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+
+
+def test_an_unlocated_fracture_says_nothing_of_cells(archive):
+    """Without boxes a fracture weighs on no cell; images without a fracture do, on all of theirs."""
+    data = examples.load(**archive.inputs, roles=("train",))
+    lost = examples.Examples(data.table.assign(boxes="[]"), data.pixels, data.transform)
+    batch = next(loader.batches(lost, STILL, side=8, batch_size=16, seed=0, epoch=0))
+
+    assert (
+        batch.cell_weights[batch.labels[:, 0] == 1].max(),
+        batch.cell_weights[batch.labels[:, 0] == 0].min() > 0,
+    ) == (0, True)
 
 
 def test_flip_mirrors_left_and_right():
@@ -179,7 +230,9 @@ def test_flip_mirrors_left_and_right():
     spots = {
         tuple(
             int(n)
-            for n in np.argwhere(loader.augment(square, STILL.model_copy(update={"flip": True}), random) > 100)[0]
+            for n in np.argwhere(
+                loader.augment(square, NOWHERE, STILL.model_copy(update={"flip": True}), random)[0] > 100
+            )[0]
         )
         for _ in range(20)
     }
@@ -191,7 +244,7 @@ def test_augmented_images_stay_in_range(make_params):
     """Strong augmentation never leaves the range the network was built for."""
     square = np.random.default_rng(0).integers(0, 256, (32, 32), np.uint8)
     strong = Augment(rotate_degrees=45, translate=0.5, scale=0.5, exposure=1, noise=1, flip=True)
-    drawn = np.stack([loader.augment(square, strong, np.random.default_rng(n)) for n in range(20)])
+    drawn = np.stack([loader.augment(square, NOWHERE, strong, np.random.default_rng(n))[0] for n in range(20)])
 
     assert (drawn.dtype, drawn.shape) == (np.float32, (20, 32, 32))
     assert (float(drawn.min()) >= 0, float(drawn.max()) <= 255) == (True, True)
@@ -209,12 +262,12 @@ def test_a_batch_is_a_function_of_its_number(archive):
     """The same seed and epoch give the same batches; the next epoch gives others."""
     data = examples.load(**archive.inputs, roles=("train",))
     spec = {"params": Augment(rotate_degrees=9, translate=0.1, scale=0.1, exposure=0.1, noise=0.1, flip=True)}
-    one, two = (list(loader.batches(data, **spec, batch_size=16, seed=3, epoch=0)) for _ in range(2))
-    other = list(loader.batches(data, **spec, batch_size=16, seed=3, epoch=1))
+    one, two = (list(loader.batches(data, **spec, side=8, batch_size=16, seed=3, epoch=0)) for _ in range(2))
+    other = list(loader.batches(data, **spec, side=8, batch_size=16, seed=3, epoch=1))
 
     assert len(one) == 6
-    assert all(np.array_equal(a, b) for x, y in zip(one, two, strict=True) for a, b in zip(x, y, strict=True))
-    assert not np.array_equal(one[0][0], other[0][0])
+    assert all(np.array_equal(a, vars(y)[name]) for x, y in zip(one, two, strict=True) for name, a in vars(x).items())
+    assert not np.array_equal(one[0].images, other[0].images)
 
 
 def test_a_lost_record_names_the_step(trained, tmp_path):
