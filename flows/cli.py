@@ -164,6 +164,7 @@ def approve(
     )
     rolled_out = promote()
     text = f"Version {version} approved by {settings.user} (ledger entry {entry.seq}, signed) and rolled out."
+    text += clients.still_off(settings)
     say(text, {"version": version, "approver": settings.user, "entry": entry.seq, "rolled_out": rolled_out}, as_json)
 
 
@@ -190,10 +191,47 @@ def rollback(
     )
     version = entry.body["version"]
     say(
-        f"Version {version} is champion again (ledger entry {entry.seq}, signed by {settings.user}).",
+        f"Version {version} is champion again (ledger entry {entry.seq}, signed by {settings.user})."
+        + clients.still_off(settings),
         {"version": version, "entry": entry.seq},
         as_json,
     )
+
+
+@app.command()
+def stop(
+    reason: Annotated[str, typer.Option(help="Why; readers of cases see it, and it is signed with your name.")],
+    user: As = None,
+    as_json: Json = False,
+) -> None:
+    """Switch AI output off, everywhere at once, until somebody resumes. Anybody may; cases can still be read."""
+    settings = settings_of(user)
+    from components.promotion.switch import stop as switch_off
+    from flows import clients
+
+    key = clients.signing_key(settings, settings.user)
+    entry = switch_off(ledger=clients.ledger(settings), reason=reason, user=settings.user, key=key)
+    said = f"AI output is off everywhere (ledger entry {entry.seq}, signed by {settings.user})."
+    say(f"{said} `osteoflow resume` gives it back.", {"stopped": True, "entry": entry.seq}, as_json)
+
+
+@app.command()
+def resume(
+    reason: Annotated[str, typer.Option(help="Why it may answer again; it is signed with your name.")],
+    user: As = None,
+    as_json: Json = False,
+) -> None:
+    """Give AI output back after a stop: the champion of the ledger answers again."""
+    settings = settings_of(user)
+    from components.promotion.switch import resume as switch_on
+    from flows import clients
+
+    key = clients.signing_key(settings, settings.user)
+    entry = switch_on(ledger=clients.ledger(settings), reason=reason, user=settings.user, key=key)
+    said = (
+        f"AI output is back (ledger entry {entry.seq}, signed by {settings.user}); {len(entry.body['lifts'])} stop(s)"
+    )
+    say(f"{said} lifted.", {"stopped": False, "entry": entry.seq, "lifted": entry.body["lifts"]}, as_json)
 
 
 @app.command()

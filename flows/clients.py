@@ -69,6 +69,11 @@ def champion_bundle(settings: Settings, name: str) -> Path | None:
     return settings.state / "bundles" / str(entry.body["bundle_hash"]) if entry else None
 
 
+def still_off(settings: Settings) -> str:
+    """What whoever changed the champion should hear while AI output is switched off; else nothing."""
+    return " AI output is switched off and stays off until `osteoflow resume`." if ledger(settings).stops() else ""
+
+
 def inbox(settings: Settings) -> Path:
     """Where new studies arrive, made when missing."""
     settings.inbox_folder.mkdir(parents=True, exist_ok=True)
@@ -91,5 +96,6 @@ __all__ = [
     "quarantine",
     "registry",
     "signing_key",
+    "still_off",
     "workspace",
 ]

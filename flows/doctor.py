@@ -121,7 +121,8 @@ def _champion(settings: Settings) -> str:
         return "no model is approved yet: `osteoflow retrain`, then `osteoflow approve`"
     bundle_hash = entry.body["bundle_hash"]
     Bundle.open(settings.state / "bundles" / bundle_hash, expected_hash=bundle_hash)
-    return f"version {entry.body['version']} opens and matches the ledger ({bundle_hash[:12]})"
+    off = clients.still_off(settings)
+    return f"version {entry.body['version']} opens and matches the ledger ({bundle_hash[:12]}){off and ';'}{off}"
 
 
 def _predictions(settings: Settings) -> str:

@@ -45,6 +45,12 @@ RUNS = {
     'osteoflow rollback --as reviewer --reason "Why, in your words"': (
         "rollback --as reviewer --reason drill", 0, "Version 1 is champion again",
     ),
+    'osteoflow stop --as reviewer --reason "Why, in your words"': (
+        "stop --as reviewer --reason drill", 0, "AI output is off everywhere",
+    ),
+    'osteoflow resume --as reviewer --reason "Why, in your words"': (
+        "resume --as reviewer --reason drill", 0, "AI output is back",
+    ),
 }  # fmt: skip
 # Run by other tests: the demo fixture, the stack's test, and whoever reads this.
 ELSEWHERE = {
@@ -88,7 +94,16 @@ def osteoflow(demo, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("command", sorted(RUNS, key=lambda c: ("rollback" in c or "merge" in c, c)))
+# What changes the workspace for those after it comes last, in this order.
+LAST = ("merge-patients", "rollback", "stop", "resume")
+
+
+def turn(command: str) -> tuple[int, str]:
+    """When a command is run."""
+    return next((n for n, verb in enumerate(LAST, start=1) if f" {verb}" in command), 0), command
+
+
+@pytest.mark.parametrize("command", sorted(RUNS, key=turn))
 def test_a_command_does_what_the_readme_says(demo, words, command):
     line, code, answer = RUNS[command]
     done = osteoflow(demo, *line.format(**words).split())

@@ -32,7 +32,9 @@ from components.promotion.signing import SigningKey, is_signed, sync_folder
 
 __all__ = ["Chain", "Entry", "Kind", "Ledger", "SigningKey", "canonical"]
 
-Kind = Literal["decision", "approval", "rollout", "rollback", "look", "alert", "feedback", "stop", "repair"]
+Kind = Literal[
+    "decision", "approval", "rollout", "rollback", "look", "alert", "feedback", "stop", "resume", "repair"
+]  # fmt: skip
 GENESIS = "0" * 64
 _HEX64 = r"^[0-9a-f]{64}$"
 
@@ -89,6 +91,24 @@ class Ledger:
         """The entry that says which version serves now: the last rollout or rollback (of the model `name`)."""
         moves = [e for e in self.entries() if e.kind in ("rollout", "rollback") and name in (None, e.body.get("name"))]
         return moves[-1] if moves else None
+
+    def stops(self) -> list[Entry]:
+        """The stops that stand: those that nobody has lifted by a `resume` since. Any of them keeps AI output off."""
+        standing: list[Entry] = []
+        for entry in self.entries():
+            if entry.kind == "resume":
+                standing = []
+            elif entry.kind == "stop":
+                standing.append(entry)
+        return standing
+
+    def mark(self) -> object:
+        """What tells that the file has changed, without reading it; None while there is none."""
+        try:
+            state = self.path.stat()
+        except OSError:
+            return None
+        return (state.st_ino, state.st_size, state.st_mtime_ns)
 
     def torn(self) -> bytes:
         """The unfinished last line a killed writer left, or b''."""

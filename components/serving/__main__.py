@@ -12,10 +12,14 @@ import sys
 import threading
 import warnings
 
-from components.errors import OsteoflowError
+from components.errors import LedgerCorrupt, OsteoflowError
 from components.params import load
+from components.promotion.ledger import Ledger
 from components.serving.service import ServiceConfig
 from components.settings import Settings, load_settings
+
+log = logging.getLogger("osteoflow.dicom_node")
+SECONDS = 0.5
 
 
 def configure(settings: Settings) -> ServiceConfig:
@@ -54,7 +58,11 @@ def clinic() -> int:
 
 
 def dicom_node() -> int:
-    """Take what modalities and PACS send into the inbox, until SIGTERM or SIGINT."""
+    """Take what modalities and PACS send into the inbox, until SIGTERM or SIGINT.
+
+    The node gives no AI output, and takes images in while that is off; its log says when it goes off and comes back.
+    (DICOM has no place for it: a C-STORE that succeeds carries no comment, PS3.7 Annex C.)
+    """
     from components.serving.dicom_node import serve
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -76,11 +84,34 @@ def dicom_node() -> int:
         )
         with node as port:
             print(f"DICOM node {settings.dicom_ae_title} on {settings.dicom_host}:{port}", flush=True)
-            stopped.wait()
+            _tell_of_stops(Ledger(settings.ledger_path), stopped)
     except OsteoflowError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _tell_of_stops(ledger: Ledger, ended: threading.Event) -> None:
+    """Log every change between AI output being off and on, within a second, until `ended`."""
+    mark, told = object(), "AI output is on."
+    while True:
+        if mark != (now := ledger.mark()):
+            mark, said = now, _of_stops(ledger)
+            if said != told:
+                log.warning("%s", said)
+                told = said
+        if ended.wait(SECONDS):
+            return
+
+
+def _of_stops(ledger: Ledger) -> str:
+    try:
+        stops = ledger.stops()
+    except LedgerCorrupt:
+        return "AI output is off: the record of approvals is damaged. Images are still taken in."
+    if not stops:
+        return "AI output is on."
+    return f"AI output is off (ledger entry {stops[-1].seq}, {stops[-1].signer}). Images are still taken in."
 
 
 def main(arguments: list[str]) -> int:

@@ -1,6 +1,7 @@
 """The clinic service on the web: predictions, their pictures and clinicians' reads as JSON; the pages beside them.
 
-An answer that could not be logged is not given. An audit case shows no AI output until it has been read blind.
+An answer that could not be logged is not given. An audit case shows no AI output until it has been read blind, and no
+case shows any while the stop switch is on.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ WITHHELD = "withheld: this case is being read blind first"
 
 
 class Answer(BaseModel):
-    """A prediction as the API shows it. `probability` and `call` are null while an audit case is read blind."""
+    """As the API shows a prediction. `probability` and `call` are null while it is read blind or AI output is off."""
 
     id: str
     time: datetime
@@ -115,7 +116,11 @@ async def predict(request: Request) -> Answer | Response:
     if isinstance(current, Off):
         return refuse(503, current.reason, current.sentence)
     data = await _upload(request)
-    return _answer(service, await judge(request, data, current))
+    case = await judge(request, data, current)
+    # The switch may have been pressed while this was being judged.
+    if off := await run_in_threadpool(service.silence):
+        return refuse(503, off.reason, off.sentence)
+    return _answer(service, case)
 
 
 async def judge(request: Request, data: bytes, serving: Serving) -> Case:
@@ -148,6 +153,8 @@ def overlay(request: Request, id: str) -> Response:
     """The radiograph with its heat map."""
     service = _service(request)
     case = _case(service, id)
+    if off := service.silence():
+        return refuse(503, off.reason, off.sentence)
     if service.withheld(case):
         return refuse(403, "withheld", f"The heat map is {WITHHELD}.")
     return _picture(service.picture(case.prediction, overlay=True))
@@ -183,12 +190,13 @@ def _case(service: Service, id: str) -> Case:
 
 def _answer(service: Service, case: Case) -> Answer:
     said: LoggedPrediction = case.prediction
-    hidden = service.withheld(case)
+    off = service.silence()
+    hidden = off is not None or service.withheld(case)
     return Answer(
         **said.model_dump(include=set(Answer.model_fields) - {"probability", "call"}),
         probability=None if hidden else said.probability,
         call=None if hidden else said.call,
-        confidence=WITHHELD if hidden else confidence(said.probability),
+        confidence=off.sentence if off else WITHHELD if hidden else confidence(said.probability),
         withheld=hidden,
         warnings=review.warnings(said.quality),
         reads=len(case.reads),

@@ -31,6 +31,11 @@ class Off:
     reason: str
     sentence: str
 
+    @property
+    def silences(self) -> bool:
+        """Whether answers of earlier are hidden too: a person said stop, or the ledger cannot tell that nobody did."""
+        return self.reason in ("stopped", "ledger")
+
 
 class Champion:
     """Follows `ledger`; opens the bundle it names from `bundles`/<bundle hash>."""
@@ -49,20 +54,13 @@ class Champion:
     def current(self) -> Serving | Off:
         """What serves at this moment; the ledger is read again whenever its file has changed."""
         with self._lock:
-            mark = self._mark()
+            mark = self._ledger.mark()
             if self._known is not None and self._known[0] == mark:
                 return self._known[1]
             found = self._read()
             # A bundle that is missing may arrive without the ledger moving: look again next time.
             self._known = None if isinstance(found, Off) and found.reason == "bundle" else (mark, found)
             return found
-
-    def _mark(self) -> object:
-        try:
-            state = self._ledger.path.stat()
-        except OSError:
-            return None
-        return (state.st_ino, state.st_size, state.st_mtime_ns)
 
     def _read(self) -> Serving | Off:
         try:
@@ -71,9 +69,8 @@ class Champion:
         except LedgerCorrupt as error:
             log.error("%s", error)
             return Off("ledger", "The record of approvals is damaged, so no model may answer; run `osteoflow audit`.")
-        stops = [e for e in entries if e.kind == "stop"]
-        if stops and (entry is None or stops[-1].seq > entry.seq):
-            why = str(stops[-1].body.get("reason") or "no reason was given")
+        if stops := self._ledger.stops():
+            why = "; ".join(str(stop.body.get("reason") or "no reason was given").rstrip(".") for stop in stops)
             return Off("stopped", f"AI output was switched off: {why}. Cases can still be read.")
         if entry is None:
             return Off(

@@ -1,7 +1,7 @@
 """The clinic pages: a worklist, a case to read, what drifted, and which model answers. Plain HTML; works by keyboard.
 
 A call is told by word and shape, never by colour alone. While a case is read blind its page holds no AI output and
-no other reader's opinion.
+no other reader's opinion; while the stop switch is on, no page holds AI output.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ CALLS = {
     "review": ("◆", "Not certain: please read"),
     "no_fracture": ("○", "No fracture seen"),
     "blind": ("◌", "Blind read"),
+    "off": ("□", "AI output is off"),
 }
 LABELS = {"fracture": "Fracture", "no_fracture": "No fracture", "unknown": "Cannot tell"}
 SEVERITIES = {
@@ -41,8 +42,9 @@ SEVERITIES = {
     "notice": ("◆", "Notice: something new is being sent"),
     "clear": ("○", "Cleared"),
 }
+UNSAID = {"blind": "shown once it has been read", "off": "not shown while AI output is off"}
 # What needs a person comes first. A blind case has a place of its own, so that its place tells nothing.
-ORDER = ("review", "blind", "fracture", "no_fracture")
+ORDER = ("review", "blind", "off", "fracture", "no_fracture")
 
 
 def warnings(quality: dict[str, Any]) -> list[str]:
@@ -161,7 +163,7 @@ def _worklist(request: Request, *, problems: list[str] | None = None, status: in
 def _row(service: Service, case: Case) -> dict[str, Any]:
     said = case.prediction
     hidden = service.withheld(case)
-    kind = "blind" if hidden else said.call
+    kind = "blind" if hidden else "off" if service.silence() else said.call
     disagree = not hidden and agreement(case.reads, service.config.readers).disagree
     shape, words = CALLS[kind]
     return {
@@ -171,8 +173,8 @@ def _row(service: Service, case: Case) -> dict[str, Any]:
         "kind": kind,
         "shape": shape,
         "words": words,
-        "percent": None if kind == "blind" else round(said.probability * 100),
-        "confidence": "shown once it has been read" if kind == "blind" else confidence(said.probability),
+        "percent": None if kind in UNSAID else round(said.probability * 100),
+        "confidence": UNSAID.get(kind) or confidence(said.probability),
         "reads": len(case.reads),
         "disagree": disagree,
         "answered": bool(case.reads) and not hidden and not disagree,

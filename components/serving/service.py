@@ -17,7 +17,7 @@ from components.radiograph.burned_in import Policy, clean
 from components.radiograph.deidentify import Pseudonyms
 from components.serving import overlay
 from components.serving.cases import Case, Correction, LoggedPrediction
-from components.serving.champion import Champion, Serving
+from components.serving.champion import Champion, Off, Serving
 from components.serving.store import PredictionLog
 
 
@@ -155,8 +155,13 @@ class Service:
         )
 
     def withheld(self, case: Case) -> bool:
-        """Whether the AI output of `case` is still hidden from readers."""
+        """Whether the AI output of `case` is still hidden from readers because it is read blind."""
         return case.withheld(self.config.readers)
+
+    def silence(self) -> Off | None:
+        """Why no AI output may be shown at this moment, earlier answers included; None where it may."""
+        current = self.champion.current()
+        return current if isinstance(current, Off) and current.silences else None
 
     def picture(self, prediction: LoggedPrediction, *, overlay: bool = False) -> Path:
         """Where a case's rendering lies, or its heat-map overlay."""

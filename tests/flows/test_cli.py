@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -19,6 +20,8 @@ VERBS = (
     "models",
     "approve",
     "rollback",
+    "stop",
+    "resume",
     "predict",
     "monitor",
     "feedback",
@@ -110,6 +113,22 @@ def test_predict_without_a_champion_is_refused(clone):
 
     assert done.returncode == 1
     assert "PromotionRefused: No model is approved" in done.stderr
+
+
+def test_a_stop_and_a_resumption_are_signed_entries(clone):
+    """In the ledger with name and reason; between them the champion is silent, which `predict` says."""
+    (clone / "x.dcm").write_bytes(b"not a picture")
+    stopped = osteoflow(clone, "stop", "--as", "reviewer", "--reason", "misses hips")
+    refused = osteoflow(clone, "predict", "x.dcm")
+    resumed = osteoflow(clone, "resume", "--as", "engineer", "--reason", "fixed")
+    entries = json.loads(osteoflow(clone, "audit", "--json").stdout)["entries"]
+
+    assert stopped.stdout.startswith("AI output is off everywhere (ledger entry 0, signed by reviewer).")
+    assert (refused.returncode, "AI output was switched off: misses hips." in refused.stderr) == (1, True)
+    assert resumed.stdout == "AI output is back (ledger entry 1, signed by engineer); 1 stop(s) lifted.\n"
+    assert [(e["kind"], e["signer"], e["body"]["reason"]) for e in entries] == [
+        ("stop", "reviewer", "misses hips"), ("resume", "engineer", "fixed"),
+    ]  # fmt: skip
 
 
 def test_an_empty_ledger_verifies(clone):

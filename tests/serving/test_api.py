@@ -11,6 +11,8 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -20,6 +22,8 @@ import pydicom
 import pytest
 
 from components.promotion.ledger import Ledger, SigningKey
+from components.promotion.switch import resume, stop
+from components.serving.service import Service
 
 DICOM = {"Content-Type": "application/dicom"}
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -146,17 +150,55 @@ def test_a_damaged_ledger_stops_the_answers(config, approved, xray, running):
         assert send(client, xray()).json()["reason"] == "ledger"
 
 
-def test_the_stop_switch_works_at_once_until_a_new_roll_out(clinic, config, state, tiny_bundle, xray, publish):
-    """ "stop" turns answers off without a restart; cases stay readable; a later roll-out turns them on."""
-    id = send(clinic, xray()).json()["id"]
-    Ledger(config.ledger).append("stop", {"reason": "new detector in room 2"}, key=SigningKey.open(config.key_dir, "x"))
-    refused = send(clinic, xray(2))
+def press(config, what: str, reason: str = "new detector in room 2") -> None:
+    """Use the stop switch as a person does, beside the running service."""
+    act = {"stop": stop, "resume": resume}[what]
+    act(ledger=Ledger(config.ledger), reason=reason, user="x", key=SigningKey.open(config.key_dir, "x"))
+
+
+def test_the_stop_switch_works_at_once_until_somebody_resumes(clinic, config, state, tiny_bundle, xray, publish):
+    """The next request is refused, without a restart; a roll-out lifts nothing; a resumption does."""
+    press(config, "stop")
+    refused = send(clinic, xray())
+    publish(state, tiny_bundle, version=2)
+    still = send(clinic, xray())
+    press(config, "resume")
+
+    assert [(r.status_code, r.json()["reason"]) for r in (refused, still)] == [(503, "stopped")] * 2
+    assert "new detector in room 2" in refused.json()["detail"]
+    assert send(clinic, xray()).json()["version"] == "2"
+
+
+def test_a_stop_takes_earlier_answers_off_too(clinic, config, xray):
+    """Cases stay, their AI output goes; a read meanwhile is no blind one, for the answer was there to see."""
+    answer = send(clinic, xray()).json()
+    where = f"/api/predictions/{answer['id']}"
+    press(config, "stop")
+    silent = clinic.get(where).json()
+
+    assert (silent["probability"], silent["call"]) == (None, None)
+    assert "AI output was switched off" in silent["confidence"]
+    assert (clinic.get(f"{where}/overlay.png").status_code, clinic.get(f"{where}/image.png").status_code) == (503, 200)
+    read = clinic.post(f"{where}/corrections", json={"reader": "reader-1", "label": "fracture"})
+    assert read.json()["blinded"] is False
+    press(config, "resume")
+    assert clinic.get(where).json() == answer | {"reads": 1}
+
+
+def test_an_answer_in_the_making_is_not_given_after_a_stop(config, approved, xray, running, monkeypatch):
+    """The switch is pressed between the door and the answer: refused, though it was judged and logged."""
+
+    def clock():
+        press(config, "stop")
+        return datetime.now(UTC)
+
+    monkeypatch.setattr("components.serving.api.Service", partial(Service, clock=clock))
+    with running(config) as client:
+        refused = send(client, xray())
+        health = client.get("/health").json()
 
     assert (refused.status_code, refused.json()["reason"]) == (503, "stopped")
-    assert "new detector in room 2" in refused.json()["detail"]
-    assert clinic.get(f"/cases/{id}").status_code == 200
-    publish(state, tiny_bundle, version=2)
-    assert send(clinic, xray(2)).json()["version"] == "2"
+    assert (health["reason"], health["predictions"]) == ("stopped", 1)
 
 
 def test_a_read_is_kept(clinic, xray):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import socket
 from contextlib import contextmanager
+from threading import Event
 
 import pydicom
 import pytest
@@ -17,6 +18,9 @@ from pynetdicom.sop_class import (
 )
 
 from components.errors import ConfigError
+from components.promotion.ledger import Ledger, SigningKey
+from components.promotion.switch import resume, stop
+from components.serving.__main__ import _tell_of_stops
 from components.serving.dicom_node import serve
 
 
@@ -117,3 +121,25 @@ def test_it_listens_on_loopback_only_by_default(tmp_path):
     with serve(tmp_path / "inbox", port=0) as port, socket.socket() as probe:
         probe.settimeout(2)
         assert probe.connect_ex(("127.0.0.2", port)) != 0
+
+
+def test_its_log_says_when_ai_output_goes_off_and_comes_back(tmp_path, caplog):
+    """Images are taken all the same; nothing is said while nothing changes."""
+    ledger, key, ended = Ledger(tmp_path / "ledger.jsonl"), SigningKey.open(tmp_path / "keys", "reviewer"), Event()
+    said = {"ledger": ledger, "user": "reviewer", "key": key}
+
+    class Turns(Event):
+        """Waits of the program's own loop, at each of which somebody does something."""
+
+        acts = [lambda: None, lambda: stop(reason="hips", **said), lambda: resume(reason="fixed", **said), ended.set]
+
+        def wait(self, timeout=None):
+            self.acts.pop(0)()
+            return ended.is_set()
+
+    with caplog.at_level("WARNING", "osteoflow.dicom_node"):
+        _tell_of_stops(ledger, Turns())
+
+    assert caplog.messages == [
+        "AI output is off (ledger entry 0, reviewer). Images are still taken in.", "AI output is on.",
+    ]  # fmt: skip

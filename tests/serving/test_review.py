@@ -7,7 +7,8 @@ import re
 
 import pytest
 
-from components.promotion.ledger import Ledger
+from components.promotion.ledger import Ledger, SigningKey
+from components.promotion.switch import stop
 from components.serving.review import warnings
 from components.serving.store import PredictionLog
 
@@ -192,6 +193,21 @@ def test_without_a_model_every_page_says_so(config, running):
         pages = [client.get(path).text for path in ("/", "/alerts", "/model")]
 
     assert all("No model is approved" in page for page in pages)
+
+
+@pytest.mark.parametrize("call", ["fracture", "review", "no_fracture"])
+def test_while_stopped_every_page_says_so_and_none_shows_ai_output(config, said, call, running):
+    """Row and case are the same whatever the model had said."""
+    prediction = said(call=call, probability={"fracture": 0.97, "review": 0.5, "no_fracture": 0.03}[call])
+    logged(config, prediction)
+    key = SigningKey.open(config.key_dir, "reviewer")
+    stop(ledger=Ledger(config.ledger), reason="misses hips", user="reviewer", key=key)
+    with running(config) as client:
+        pages = [client.get(path).text for path in ("/", f"/cases/{prediction.id}", "/alerts", "/model")]
+
+    assert all("AI output is off.</strong> AI output was switched off: misses hips." in page for page in pages)
+    for page in pages:
+        assert not re.search(r"\d%|97|Fracture likely|No fracture seen|Not certain|overlay", page.split("<main", 1)[1])
 
 
 def test_nothing_is_loaded_from_elsewhere(clinic, config, case, running):

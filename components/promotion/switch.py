@@ -1,0 +1,53 @@
+"""Effect: the stop switch: a person's word takes AI output off, everywhere at once, and another gives it back.
+
+A stop stands until somebody resumes: no roll-out, no rollback and no restart lifts it. The service looks at the ledger
+before every answer and after it, so an answer that was being made when the switch was pressed is not given.
+
+Source: EU AI Act Art. 14(4)(e) (a stop button or a similar procedure); 21 CFR 11.50 (name, time and meaning).
+"""
+
+from __future__ import annotations
+
+from components.errors import PromotionRefused
+from components.promotion.ledger import Entry, Ledger, SigningKey
+
+MEANING_STOP = "AI output is switched off everywhere"
+MEANING_RESUME = "AI output may be given again"
+
+
+def stop(*, ledger: Ledger, reason: str, user: str, key: SigningKey) -> Entry:
+    """Switch AI output off. A second stop is recorded too: its reason counts as much as the first.
+
+    Args:
+        reason: why, in the user's words; readers of cases see it.
+        user: who says so; must be the key's own name.
+
+    Raises:
+        PromotionRefused: no reason, or another's key.
+    """
+    body = _said("a stop", reason, user, key)
+    return ledger.append("stop", body | {"meaning": MEANING_STOP}, key=key)
+
+
+def resume(*, ledger: Ledger, reason: str, user: str, key: SigningKey) -> Entry:
+    """Lift every stop that stands; the champion of the ledger answers again.
+
+    Raises:
+        PromotionRefused: nothing is stopped, no reason, or another's key.
+    """
+    body = _said("a resumption", reason, user, key)
+    with ledger.locked() as chain:
+        stops = ledger.stops()
+        if not stops:
+            raise PromotionRefused("AI output is not switched off; there is nothing to resume")
+        lifted = [entry.hash for entry in stops]
+        return chain.append("resume", body | {"lifts": lifted, "meaning": MEANING_RESUME}, key=key)
+
+
+def _said(what: str, reason: str, user: str, key: SigningKey) -> dict[str, str]:
+    reason = reason.strip()
+    if not reason:
+        raise PromotionRefused(f"{what} needs a reason, in your own words")
+    if user != key.name:
+        raise PromotionRefused(f"the key of {key.name!r} cannot sign for {user!r}")
+    return {"user": user, "reason": reason}

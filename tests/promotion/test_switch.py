@@ -1,0 +1,64 @@
+"""The stop switch: one signed word takes AI output off, and nothing but another signed word gives it back."""
+
+from __future__ import annotations
+
+import pytest
+
+from components.errors import PromotionRefused
+from components.promotion.switch import resume, stop
+
+
+@pytest.fixture
+def press(ledger, house):
+    """`press("stop")`, `press("resume", user="engineer")`."""
+
+    def act(what, *, reason="misses hips", user="reviewer"):
+        return {"stop": stop, "resume": resume}[what](ledger=ledger, reason=reason, user=user, key=house.key(user))
+
+    return act
+
+
+def test_a_stop_is_signed_with_name_reason_and_meaning(press, ledger):
+    entry = press("stop")
+
+    assert (entry.kind, entry.signer, entry.body["user"], entry.body["reason"]) == (
+        "stop", "reviewer", "reviewer", "misses hips",
+    )  # fmt: skip
+    assert entry.body["meaning"] == "AI output is switched off everywhere"
+    assert ledger.stops() == [entry]
+
+
+def test_nothing_but_a_resumption_lifts_a_stop(press, house):
+    """A new champion and the way back to an old one leave it standing."""
+    house.live("one")
+    press("stop")
+    house.live("two")
+    house.rollback()
+
+    assert [entry.kind for entry in house.ledger.stops()] == ["stop"]
+
+
+def test_a_resumption_lifts_every_stop_and_names_them(press, ledger):
+    stops = [press("stop", reason=reason) for reason in ("misses hips", "wrong side marked")]
+    entry = press("resume", reason="fixed", user="engineer")
+
+    assert entry.body["lifts"] == [stop.hash for stop in stops]
+    assert (entry.kind, entry.signer) == ("resume", "engineer")
+    assert ledger.stops() == []
+
+
+def test_there_is_nothing_to_resume_when_nothing_is_stopped(press, ledger):
+    with pytest.raises(PromotionRefused, match="there is nothing to resume"):
+        press("resume")
+    assert ledger.entries() == []
+
+
+@pytest.mark.parametrize("what", ["stop", "resume"])
+def test_it_takes_a_reason_and_ones_own_key(press, ledger, house, what):
+    with pytest.raises(PromotionRefused, match="needs a reason, in your own words"):
+        press(what, reason="  ")
+    with pytest.raises(PromotionRefused, match="the key of 'engineer' cannot sign for 'reviewer'"):
+        {"stop": stop, "resume": resume}[what](
+            ledger=ledger, reason="x", user="reviewer", key=house.key("engineer")
+        )  # fmt: skip
+    assert ledger.entries() == []
