@@ -197,6 +197,39 @@ class Workspace:
         parts = [entry.strip("\n").split("\x1f") for entry in said.split("\x1e") if entry.strip("\n")]
         return [Change(commit, time, subject, body.strip()) for commit, time, subject, body in parts]
 
+    def text(self, rev: str, path: str) -> bytes:
+        """A text file as `rev` has it.
+
+        Raises:
+            DataError: it has none.
+        """
+        return self._git("show", f"{rev}:{path}").encode()
+
+    def intact(self, commits: Collection[str]) -> int:
+        """Let git rehash every object of the repository; return how many of `commits` are in it.
+
+        Raises:
+            DataError: an object is damaged, or a commit is missing.
+        """
+        self._git("fsck", "--full", "--no-dangling", "--no-progress")
+        for commit in commits:
+            self._git("cat-file", "-e", f"{commit}^{{commit}}")
+        return len(commits)
+
+    def proof(self, commit: str, paths: Collection[str]) -> dict[str, bytes]:
+        """What ties `paths` to the hash `commit` without a repository: the commit, and the trees down to each path.
+
+        Returns:
+            "commit" -> the commit object; "tree", "trees/data.tree", ... -> what `git ls-tree -z` lists there.
+        """
+        folders = sorted({parent for path in paths for parent in map(str, Path(path).parents)})
+        trees = {
+            "tree" if folder == "." else f"trees/{folder}.tree":
+            self._git("ls-tree", "-z", f"{commit}:{'' if folder == '.' else folder}").encode()
+            for folder in folders
+        }  # fmt: skip
+        return {"commit": self._git("cat-file", "commit", commit).encode()} | trees
+
     def pointer(self, rev: str, path: str) -> Pointer:
         """The DVC pointer `path` as `rev` has it; an empty one where it has none."""
         try:

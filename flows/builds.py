@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from components.params import load
+from components.promotion.evidence import pointers
 from components.promotion.gate import Context, Decision
 from components.promotion.ledger import Ledger
 from components.promotion.register import Build
@@ -68,21 +69,31 @@ def context_of(build: Workspace, commit: str, name: str, version: int, proposer:
     )
 
 
-def describe(registry: Registry, name: str, version: int, decision: Decision, evaluation: Path, state: Path) -> Path:
+def describe(
+    registry: Registry, name: str, version: int, decision: Decision, evaluation: Path, state: Path, ledger: Ledger
+) -> Path:
     """Put the verdict where the reviewer reads it (the version's page), and the report where it stays.
+
+    The page also keeps how far the ledger has come: a second witness, on the registry's machine.
 
     Returns:
         The folder with the version's report.
     """
     registry.describe(name, version, decision.markdown())
     registry.tag(name, version, f"{PREFIX}verdict", decision.verdict)
+    last = ledger.entries()[-1]
+    registry.tag(name, version, f"{PREFIX}ledger_head", f"{last.seq} {last.hash}")
     kept = state / "reports" / f"{name}-v{version}"
     shutil.copytree(evaluation, kept, dirs_exist_ok=True)
     return kept
 
 
 def _data(build: Workspace) -> str:
-    paths = load(build.root / "params.yaml").paths
-    pointers = [f"{folder}.dvc" for folder in (paths.studies, paths.labels)]
-    present = [pointer for pointer in pointers if (build.root / pointer).is_file()]
-    return hashlib.sha256("".join(f"{p}:{build.sha256(p)}\n" for p in present).encode()).hexdigest()
+    names = [name for name in pointers_of(build) if (build.root / name).is_file()]
+    return hashlib.sha256(pointers({name: (build.root / name).read_bytes() for name in names})).hexdigest()
+
+
+def pointers_of(home: Workspace) -> list[str]:
+    """The data pointers that a build states the hash of."""
+    paths = load(home.root / "params.yaml").paths
+    return [f"{folder}.dvc" for folder in (paths.studies, paths.labels)]

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from components.errors import OsteoflowError
+from flows.audit_cli import audit_app
 from flows.data_cli import data_app
 from flows.terminal import Json, say, settings_of
 
@@ -287,20 +288,7 @@ def feedback(as_json: Json = False) -> None:
     say(learned.text(), learned.model_dump(), as_json)
 
 
-@app.command()
-def audit(as_json: Json = False) -> None:
-    """Verify the decision ledger from its first entry, and list what was decided."""
-    settings = settings_of()
-    from flows import clients
-    from flows.tables import ledger_table
-
-    ledger = clients.ledger(settings)
-    count = ledger.verify()
-    entries = ledger.entries()
-    body = {"verified": count, "entries": [entry.model_dump() for entry in entries]}
-    say(ledger_table(count, entries), body, as_json)
-
-
+app.add_typer(audit_app, name="audit")
 app.add_typer(data_app, name="data")
 
 trace_app = typer.Typer(

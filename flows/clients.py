@@ -31,8 +31,8 @@ def params(settings: Settings) -> Params:
 
 
 def ledger(settings: Settings) -> Ledger:
-    """The decision ledger of this workspace."""
-    return Ledger(settings.ledger_path)
+    """The decision ledger of this workspace; its witness lies beside the keys."""
+    return Ledger(settings.ledger_path, witness=settings.key_dir)
 
 
 def signing_key(settings: Settings, name: str) -> SigningKey:

@@ -50,9 +50,8 @@ def predict_files(settings: Settings, files: list[Path], out: Path | None) -> li
         PromotionRefused: no model may serve; the message says why.
     """
     params = clients.params(settings)
-    serving = Champion(
-        ledger=settings.ledger_path, bundles=settings.state / "bundles", name=params.gate.model
-    ).current()
+    bundles, name = settings.state / "bundles", params.gate.model
+    serving = Champion(ledger=settings.ledger_path, bundles=bundles, name=name, key_dir=settings.key_dir).current()
     if not isinstance(serving, Serving):
         raise PromotionRefused(serving.sentence)
     pseudonyms = clients.pseudonyms(settings)

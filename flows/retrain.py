@@ -68,7 +68,7 @@ def retrain(rev: str = "HEAD") -> Judgement:
             ledger=ledger,
             context=context_of(build, commit, params.gate.model, version, settings.user, ledger),
         )
-        reports = effect(describe)(registry, params.gate.model, version, decision, evaluation, settings.state)
+        reports = effect(describe)(registry, params.gate.model, version, decision, evaluation, settings.state, ledger)
     return Judgement(
         version=version, commit=commit, reports=str(reports), wall_seconds=time.monotonic() - started, decision=decision
     )

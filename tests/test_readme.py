@@ -24,6 +24,9 @@ def commands() -> list[str]:
 # What a reader's command becomes in the demo's workspace, the exit code, and words of its answer.
 RUNS = {
     "osteoflow audit": ("audit", 0, "the chain of hashes and every signature verify"),
+    "osteoflow audit export VERSION --to FOLDER": ("audit export 2 --to {evidence}/2", 0, "osteoflow audit verify"),
+    "osteoflow audit verify": ("audit verify", 0, "all hold."),
+    "osteoflow audit verify --offline FOLDER": ("audit verify --offline {evidence}/1", 0, "all hold."),
     "osteoflow data diff A B": ("data diff HEAD~1 HEAD", 0, "images"),
     "osteoflow data log": ("data log", 0, "no_fracture"),
     "osteoflow data merge-patients": ("data merge-patients {merges}", 0, "1 merge(s) recorded"),
@@ -77,7 +80,10 @@ def words(demo, tmp_path_factory) -> dict[str, str]:
     traced = json.loads(osteoflow(demo, "trace", "prediction", prediction, "--json").stdout)
     merges = tmp_path_factory.mktemp("merges") / "merges.csv"
     merges.write_text("patient_id,same_as\nnobody,somebody\n")
+    evidence = tmp_path_factory.mktemp("evidence")
+    assert osteoflow(demo, "audit", "export", "1", "--to", str(evidence / "1")).returncode == 0
     return {
+        "evidence": str(evidence),
         "merges": str(merges),
         "site_a": str(demo.state / "phantoms" / "site-a"),
         "file": str(sorted((demo.state / "phantoms" / "site-b").glob("*.dcm"))[0]),

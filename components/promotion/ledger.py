@@ -7,8 +7,8 @@ key. A name signs with one key for the life of a ledger: the first key it used i
 
 A line without its newline was never acknowledged to anyone: a writer was killed inside it. Reading ignores such a
 tail (`torn()` reports it); the next append keeps its bytes in `<ledger>.torn-<sha256>`, cuts them off, and records
-that in a `repair` entry before its own. A chain cannot show that its last entries were cut off: compare `head()`
-with a copy kept elsewhere (the model versions' tags in the registry are one).
+that in a `repair` entry before its own. A chain cannot show that its last entries were cut off; a witness, kept
+elsewhere, does (`components/promotion/witness.py`).
 
 Source: 21 CFR 11.10(e), 11.50, 11.70 (audit trail, signature manifestation, signature bound to its record).
 """
@@ -29,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.errors import ConfigError, DataError, LedgerCorrupt
 from components.promotion.signing import SigningKey, is_signed, sync_folder
+from components.promotion.witness import Witness
 
 __all__ = ["Chain", "Entry", "Kind", "Ledger", "SigningKey", "canonical"]
 
@@ -60,10 +61,15 @@ class Entry(BaseModel):
 
 
 class Ledger:
-    """The ledger at `path`. Nothing is made until the first append."""
+    """The ledger at `path`. Nothing is made until the first append.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        witness: a folder apart from the ledger, where what was seen last is remembered and checked at every reading.
+    """
+
+    def __init__(self, path: Path, *, witness: Path | None = None) -> None:
         self.path = path
+        self._witness = Witness(witness, path) if witness else None
         self._seen: tuple[bytes, list[Entry]] = (b"", [])  # verified bytes; later reads verify only what follows them
 
     def entries(self, kind: Kind | None = None) -> list[Entry]:
@@ -72,7 +78,14 @@ class Ledger:
         Raises:
             LedgerCorrupt: names the first bad entry.
         """
-        return [entry for entry in self._verified(self._bytes()) if kind in (None, entry.kind)]
+        # Before the ledger: another writer may add to both in between.
+        remembered = self._witness.remembered() if self._witness else None
+        found = self._verified(self._bytes())
+        if self._witness:
+            self._witness.check(remembered, [entry.hash for entry in found], self.path)
+            if found and (remembered is None or remembered[0] < found[-1].seq):
+                self._witness.saw(found[-1].seq, found[-1].hash)
+        return [entry for entry in found if kind in (None, entry.kind)]
 
     def verify(self) -> int:
         """Walk everything: form, hashes, chain, signatures. Returns the number of entries.
@@ -152,6 +165,11 @@ class Ledger:
             chain.repair()
             yield chain
 
+    def witness(self, entry: Entry) -> None:
+        """Remember `entry` as the last one, where a witness is kept."""
+        if self._witness:
+            self._witness.saw(entry.seq, entry.hash)
+
     def _bytes(self) -> bytes:
         try:
             return self.path.read_bytes()
@@ -210,6 +228,7 @@ class Chain:
             raise DataError(f"ledger: the body of a {kind!r} entry is not plain JSON: {error}") from None
         entry = draft.model_copy(update={"hash": digest, "signature": key.sign(digest) if key else None})
         self._write(canonical(entry.model_dump()) + b"\n")
+        self._ledger.witness(entry)
         return entry
 
     def repair(self) -> None:

@@ -33,7 +33,10 @@ _AWAY = ("API request to", "OperationalError", "Connection", "timed out", "Max r
 
 
 class Version(BaseModel):
-    """One version of a registered model, as `models` and the gate read it. `created` is ISO 8601 UTC."""
+    """One version of a registered model, as `models` and the gate read it. `created` is ISO 8601 UTC.
+
+    `ledger_head` is how far the ledger had come when the version was judged: number and hash of its last entry.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,6 +51,7 @@ class Version(BaseModel):
     evidence: str | None
     build_key: str | None
     rationale: str | None
+    ledger_head: str | None
     aliases: tuple[str, ...]
     metrics: dict[str, float]
     description: str
@@ -233,6 +237,7 @@ def _read(found: Any, aliases: dict[str, Any], metrics: dict[str, float]) -> Ver
         evidence=tags.get(f"{PREFIX}evidence"),
         build_key=tags.get(f"{PREFIX}build_key"),
         rationale=tags.get(RATIONALE),
+        ledger_head=tags.get(f"{PREFIX}ledger_head"),
         aliases=tuple(sorted(alias for alias, number in aliases.items() if str(number) == str(found.version))),
         metrics=metrics,
         description=found.description or "",

@@ -41,7 +41,7 @@ def create_app() -> Any:
     settings = load_settings()
     _require_store(settings.tracking_uri)
     rules = Rules(
-        ledger=Ledger(settings.ledger_path),
+        ledger=Ledger(settings.ledger_path, witness=settings.key_dir),
         registry=Registry(settings.tracking_uri, artifact_root=settings.artifact_root),
         key_dir=settings.key_dir,
         reviewers=_names(settings.reviewers),

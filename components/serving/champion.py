@@ -38,10 +38,10 @@ class Off:
 
 
 class Champion:
-    """Follows `ledger`; opens the bundle it names from `bundles`/<bundle hash>."""
+    """Follows `ledger`, as long as its witness in `key_dir` agrees; opens the bundle it names from `bundles`/<hash>."""
 
-    def __init__(self, *, ledger: Path, bundles: Path, name: str) -> None:
-        self._ledger = Ledger(ledger)
+    def __init__(self, *, ledger: Path, bundles: Path, name: str, key_dir: Path) -> None:
+        self._ledger = Ledger(ledger, witness=key_dir)
         self._bundles = bundles
         self._name = name
         self._lock = threading.Lock()
@@ -68,7 +68,9 @@ class Champion:
             entry = self._ledger.champion(self._name)
         except LedgerCorrupt as error:
             log.error("%s", error)
-            return Off("ledger", "The record of approvals is damaged, so no model may answer; run `osteoflow audit`.")
+            return Off(
+                "ledger", "The record of approvals is damaged, so no model may answer; run `osteoflow audit verify`."
+            )
         if stops := self._ledger.stops():
             why = "; ".join(str(stop.body.get("reason") or "no reason was given").rstrip(".") for stop in stops)
             return Off("stopped", f"AI output was switched off: {why}. Cases can still be read.")

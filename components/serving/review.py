@@ -126,7 +126,7 @@ def alerts(request: Request) -> Response:
     try:
         entries = _service(request).champion.ledger.entries("alert")
     except LedgerCorrupt:
-        return message(request, 503, "The ledger is damaged; run `osteoflow audit`.")
+        return message(request, 503, "The ledger is damaged; run `osteoflow audit verify`.")
     return _page(request, "alerts.html", alerts=[_alert(entry) for entry in reversed(entries)])
 
 

@@ -63,7 +63,9 @@ class Service:
         self.config = config
         self.log = PredictionLog(config.log_url)
         self.log.create()
-        self.champion = Champion(ledger=config.ledger, bundles=config.bundles, name=config.model)
+        self.champion = Champion(
+            ledger=config.ledger, bundles=config.bundles, name=config.model, key_dir=config.key_dir
+        )
         self._pseudonyms = Pseudonyms.open(config.key_dir)
         self._clock = clock
         self._reading = threading.Lock()  # while it decodes, pydicom's warnings are silenced process-wide

@@ -8,10 +8,14 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from components.model.statistics import Estimate
+from components.params import load
 from components.promotion.approve import approve, reconcile, roll_out, rollback
+from components.promotion.decision import Decision, Figures, Threshold, protocol_hash
 from components.promotion.ledger import Entry, Ledger, SigningKey
 from components.promotion.register import Build, Registry, register
 
@@ -115,6 +119,32 @@ def judge() -> Callable[..., Entry]:
         return ledger.append("decision", body)
 
     return act
+
+
+@pytest.fixture(scope="session")
+def record() -> Callable[..., dict[str, Any]]:
+    """A whole decision record as the gate writes it; `record(bundle_hash=..., version=2)`."""
+    sure = Estimate(value=0.9, low=0.85, high=0.95, n=400)
+    rates = {"high_sensitivity": sure, "high_specificity": sure}
+    thresholds = {point: Threshold(threshold=0.5, source_role="tune") for point in rates}
+    protocol = load(REPOSITORY / "params.yaml").gate
+
+    def make(*, bundle_hash: str, **changes: Any) -> dict[str, Any]:
+        body = {
+            "name": NAME, "version": 1, "bundle_hash": bundle_hash, "verdict": "passed", "champion_version": None,
+            "champion_hash": None, "proposer": "engineer", "git_commit": "c" * 40, "lock_sha256": "1" * 64,
+            "data_sha256": "d" * 64, "accepted_sha256": "a" * 64, "test_sha256": "7" * 64, "protocol": protocol,
+            "protocol_sha256": protocol_hash(protocol), "evidence": "patient grouping", "images": 400, "patients": 200,
+            "positives": 100, "negatives": 300, "look": 1, "look_budget": 10, "champion": None,
+            "challenger": Figures(
+                bundle_hash=bundle_hash, thresholds=thresholds, auroc=sure, brier=sure, sensitivity=rates,
+                specificity=rates,
+            ),
+            "checks": (), "reasons": ("Every check of the protocol passed.",), "warnings": (),
+        }  # fmt: skip
+        return Decision.model_validate(body | changes).model_dump(mode="json")
+
+    return make
 
 
 @pytest.fixture

@@ -1,0 +1,163 @@
+"""Noun: what can be checked of a promoted version years later, and what each check found.
+
+The ledger verifies itself (`Ledger.verify`: form, chain, signatures, and its end against the witness). These are the
+checks of what its entries point at. A check never stops another: whoever audits wants all that is wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from components.errors import DataError, LedgerCorrupt, OsteoflowError
+from components.promotion.decision import Decision, protocol_hash
+from components.promotion.ledger import Entry
+from components.promotion.register import MANIFEST, verified_hash
+
+
+class Finding(BaseModel):
+    """One check: of what, whether it holds, and what was seen."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    what: str
+    well: bool
+    detail: str
+
+
+class Findings(BaseModel):
+    """Every check, in order."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def well(self) -> bool:
+        return all(finding.well for finding in self.findings)
+
+    def text(self) -> str:
+        """A line a check, and the outcome."""
+        lines = [f"{'ok  ' if f.well else 'BAD '} {f.what:<22} {f.detail}" for f in self.findings]
+        bad = sum(not f.well for f in self.findings)
+        return "\n".join(
+            [*lines, f"{len(self.findings)} checks, " + (f"{bad} of them failed." if bad else "all hold.")]
+        )
+
+
+@dataclass(frozen=True)
+class Promoted:
+    """A version that serves or has served, with the entries that let it."""
+
+    version: int
+    bundle_hash: str
+    decision: Entry
+    approval: Entry
+
+
+def finding(what: str, check: Callable[[], str]) -> Finding:
+    """Run `check`: what it returns is seen, one of our errors is what is wrong."""
+    try:
+        return Finding(what=what, well=True, detail=check())
+    except OsteoflowError as error:
+        return Finding(what=what, well=False, detail=str(error))
+
+
+def promoted(entries: Sequence[Entry], name: str) -> Iterator[Promoted | Finding]:
+    """Each version of `name` that was ever rolled out, oldest first; a finding where its way up does not hold."""
+    known, seen = {entry.hash: entry for entry in entries}, set()
+    for move in entries:
+        if move.kind not in ("rollout", "rollback") or move.body.get("name") != name:
+            continue
+        version, bundle_hash = int(move.body["version"]), str(move.body["bundle_hash"])
+        try:
+            if move.kind == "rollback":
+                _require(move.signature is not None, move, "nobody signed it")
+                _require(bundle_hash in seen, move, "returns to a bundle that was never rolled out")
+                continue
+            found = _way_up(move, known)
+        except LedgerCorrupt as error:
+            yield Finding(what=f"version {version}: way up", well=False, detail=str(error))
+            continue
+        if bundle_hash not in seen:
+            yield Promoted(version, bundle_hash, *found)
+        seen.add(bundle_hash)
+
+
+def record(decision: Entry) -> str:
+    """Check that a decision is one of the gate's records, and its protocol the one whose hash it states.
+
+    Raises:
+        DataError: it is not.
+    """
+    found = read_record(decision)
+    if (stated := found.protocol_sha256) != (counted := protocol_hash(found.protocol)):
+        raise DataError(f"ledger entry {decision.seq}: protocol {counted[:12]} where the record states {stated[:12]}")
+    return f"ledger entry {decision.seq}: {found.verdict} on {found.images} images, protocol {stated[:12]}"
+
+
+def read_record(decision: Entry) -> Decision:
+    """The gate's record in a decision.
+
+    Raises:
+        DataError: it is none.
+    """
+    try:
+        return Decision.model_validate(decision.body)
+    except ValidationError as error:
+        where = ", ".join(sorted({".".join(map(str, e["loc"])) for e in error.errors()}))
+        raise DataError(f"ledger entry {decision.seq}: not a decision record of this version ({where})") from None
+
+
+def bundle(folder: Path, expected: str) -> str:
+    """Check every part of a bundle.
+
+    Raises:
+        BundleCorrupt: a part is missing or altered; the message names it.
+        DataError: its manifest is another one.
+    """
+    try:
+        manifest = (folder / MANIFEST).read_bytes()
+    except OSError:
+        raise DataError(f"{folder / MANIFEST}: missing") from None
+    same(str(folder / MANIFEST), manifest, expected)
+    verified_hash(folder)
+    return f"{expected[:12]}: every part matches its manifest"
+
+
+def same(what: str, content: bytes, expected: str, digest: str = "sha256") -> str:
+    """Check the hash of some bytes.
+
+    Raises:
+        DataError: it is another one.
+    """
+    found = hashlib.new(digest, content, usedforsecurity=False).hexdigest()
+    if found != expected:
+        raise DataError(f"{what}: expected {expected[:12]}, found {found[:12]}")
+    return found
+
+
+def _way_up(rollout: Entry, known: dict[str, Entry]) -> tuple[Entry, Entry]:
+    """The decision and the approval behind a rollout."""
+    approval = known.get(str(rollout.body.get("approval_hash")))
+    _require(approval is not None and approval.kind == "approval", rollout, "no approval of its hash")
+    assert approval is not None
+    decision = known.get(str(approval.body.get("decision_hash")))
+    _require(decision is not None and decision.kind == "decision", rollout, "no decision behind its approval")
+    assert decision is not None
+    bundles = {entry.body.get("bundle_hash") for entry in (rollout, approval, decision)}
+    _require(decision.seq < approval.seq < rollout.seq, rollout, "decision, approval and rollout are not in order")
+    _require(approval.signature is not None, rollout, "its approval is not signed")
+    _require(decision.body.get("verdict") == "passed", rollout, "its decision is no pass")
+    _require(len(bundles) == 1, rollout, "decision, approval and rollout name different bundles")
+    _require(approval.signer != decision.body.get("proposer"), rollout, "its proposer approved it")
+    return decision, approval
+
+
+def _require(holds: bool, entry: Entry, problem: str) -> None:
+    if not holds:
+        raise LedgerCorrupt(f"ledger entry {entry.seq} ({entry.kind}): {problem}")
