@@ -10,7 +10,7 @@ from pathlib import Path
 from components.errors import DataError, LedgerCorrupt, OsteoflowError
 from components.promotion import audit, evidence
 from components.promotion.audit import Finding, Promoted, finding
-from components.promotion.ledger import Ledger
+from components.promotion.ledger import Ledger, canonical
 from components.promotion.registry import Registry
 from components.settings import Settings
 from components.workspace import Workspace
@@ -59,6 +59,7 @@ def _ledger(ledger: Ledger) -> str:
 
 def _versions(settings: Settings, ledger: Ledger, data: bool) -> Iterator[Finding]:
     name, home, registry = clients.params(settings).gate.model, clients.workspace(settings), clients.registry(settings)
+    yield finding("records", lambda: audit.records(ledger.entries()))
     yield finding("registry", lambda: _seen_by(registry, name, ledger))
     found = list(audit.promoted(ledger.entries(), name))
     yield from (f for f in found if isinstance(f, Finding))
@@ -90,10 +91,14 @@ def _registry(registry: Registry, name: str, way: Promoted) -> str:
     for fact in ("bundle_hash", "git_commit", "data_sha256", "proposer"):
         if (found := getattr(version, fact)) != (stated := way.decision.body.get(fact)):
             raise DataError(f"the registry's {fact} is {found}, the decision states {stated}")
+    if way.decision.body.get("format") == 2:
+        said = canonical(way.decision.body)
+        kept = registry.text(name, way.version, evidence.artifact(said)).encode()
+        audit.same("the registry's decision record", kept, hashlib.sha256(said).hexdigest())
     with tempfile.TemporaryDirectory() as folder:
         place = registry.download_bundle(name, way.version, Path(folder) / "bundle")
         audit.bundle(place, way.bundle_hash)
-    return "tags and bundle are those of the decision"
+    return "tags, record and bundle are those of the decision"
 
 
 def _code(home: Workspace, way: Promoted) -> str:

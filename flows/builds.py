@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from components.params import load
-from components.promotion.evidence import pointers
+from components.promotion.evidence import artifact, pointers
 from components.promotion.gate import Context, Decision
 from components.promotion.ledger import Ledger
 from components.promotion.register import Build
@@ -81,6 +81,7 @@ def describe(
     """
     registry.describe(name, version, decision.markdown())
     registry.tag(name, version, f"{PREFIX}verdict", decision.verdict)
+    registry.keep(name, version, artifact(decision.encode()), decision.encode().decode())
     last = ledger.entries()[-1]
     registry.tag(name, version, f"{PREFIX}ledger_head", f"{last.seq} {last.hash}")
     kept = state / "reports" / f"{name}-v{version}"

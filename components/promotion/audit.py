@@ -88,6 +88,22 @@ def promoted(entries: Sequence[Entry], name: str) -> Iterator[Promoted | Finding
         seen.add(bundle_hash)
 
 
+def records(entries: Sequence[Entry]) -> str:
+    """Check that each record names the one before it about its model; records of format 1 name none.
+
+    Raises:
+        LedgerCorrupt: one does not.
+    """
+    last: dict[str, str] = {}
+    decisions = [entry for entry in entries if entry.kind == "decision"]
+    for entry in decisions:
+        name = str(entry.body.get("name"))
+        if entry.body.get("format") == 2:
+            _require(entry.body.get("previous_record") == last.get(name), entry, "does not name the record before it")
+        last[name] = entry.hash
+    return f"{len(decisions)} decision(s), each with the one before it"
+
+
 def record(decision: Entry) -> str:
     """Check that a decision is one of the gate's records, and its protocol the one whose hash it states.
 

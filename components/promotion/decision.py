@@ -1,13 +1,19 @@
-"""Noun: the decision record: what the gate found about a challenger, under which protocol, on which data, and why."""
+"""Noun: the decision record: what the gate found about a challenger, under which protocol, on which data, and why.
+
+It is canonical JSON in the ledger, and a file beside the version's report in the registry. Its JSON Schema is
+docs/decision.schema.json. Records of format 1, without what is marked below, stay readable.
+
+Source: FDA guidance on predetermined change control plans (2025); 21 CFR 11.10(e).
+"""
 
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from components.model.evaluation import WEAK
+from components.model.evaluation import WEAK, Slice
 from components.model.statistics import Estimate
 from components.params import Gate
 from components.promotion.ledger import canonical
@@ -66,7 +72,7 @@ class Figures(_Part):
 class Decision(_Part):
     """What goes into the ledger as kind "decision". `name` to `proposer` are what an approval is checked against."""
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 2
     name: str
     version: int
     bundle_hash: str
@@ -90,9 +96,18 @@ class Decision(_Part):
     look_budget: int
     challenger: Figures
     champion: Figures | None
+    slices: tuple[Slice, ...] = Field(default=(), description="of the challenger, as evaluated (format 2)")
+    evaluation_sha256: str | None = Field(default=None, description="of the challenger's evaluation.json (format 2)")
+    previous_record: str | None = Field(
+        default=None, description="hash of the ledger entry with this model's record before; null: the first (format 2)"
+    )
     checks: tuple[Check, ...]
     reasons: tuple[str, ...]
     warnings: tuple[str, ...]
+
+    def encode(self) -> bytes:
+        """The record as canonical JSON, as the ledger's entry has it."""
+        return canonical(self.model_dump(mode="json"))
 
     def text(self) -> str:
         """The verdict and why, in a few lines."""
@@ -156,6 +171,11 @@ class Decision(_Part):
             name = f"Threshold, {point.replace('_', '-')} point (chosen on {mine_at.source_role})"
             rows.append(f"| {name} | {mine_at.threshold:.4f} | {other_at} |")
         return rows
+
+
+def schema() -> dict[str, Any]:
+    """The record's JSON Schema (draft 2020-12)."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Decision.model_json_schema()}
 
 
 def protocol_hash(protocol: Gate) -> str:

@@ -28,6 +28,7 @@ from components.errors import ConfigError, DataError, LedgerCorrupt
 from components.promotion import audit
 from components.promotion.audit import Finding, Promoted, finding
 from components.promotion.commits import tied
+from components.promotion.decision import schema
 from components.promotion.ledger import GENESIS, Entry, Ledger, SigningKey, canonical
 from components.promotion.signing import is_signed
 
@@ -110,6 +111,7 @@ def export(
         "chain.json": canonical([e.hash for e in entries]) + b"\n",
         "keys.json": canonical(keys) + b"\n",
         "decision.json": canonical(decision.body) + b"\n",
+        "decision.schema.json": canonical(schema()) + b"\n",
         "README.md": README.format(name=name, version=version).encode(),
     }
     draft = to.with_name(f".{to.name}.part")
@@ -204,6 +206,9 @@ def _checks(folder: Path, index: Index) -> dict[str, Callable[[], str]]:
         if not path.is_file():
             return "not kept where this was exported"
         record, judged = _json(folder / "decision.json"), _json(path)
+        if record.get("evaluation_sha256"):
+            audit.same("evaluation.json", path.read_bytes(), record["evaluation_sha256"])
+            return "the one that was decided on"
         for fact in ("bundle_hash", "test_sha256"):
             if judged[fact] != record[fact]:
                 raise DataError(f"evaluation.json: {fact} {judged[fact][:12]}, the decision states {record[fact][:12]}")
@@ -232,6 +237,11 @@ def _checks(folder: Path, index: Index) -> dict[str, Callable[[], str]]:
 def pointers(contents: Mapping[str, bytes]) -> bytes:
     """What `data_sha256` is the hash of: the data pointers by name, in the order given (images, then labels)."""
     return "".join(f"{name}:{_sha256(content)}\n" for name, content in contents.items()).encode()
+
+
+def artifact(record: bytes) -> str:
+    """The name that a decision record has among the registry's artifacts: one judged again replaces none."""
+    return f"decision-{_sha256(record)[:12]}.json"
 
 
 def _lineage(folder: Path, index: Index) -> Iterator[Finding]:

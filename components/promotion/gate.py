@@ -7,6 +7,7 @@ where version or champion's term have moved on since, entered again without anot
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from components.dataset.rows import rows_sha256
 from components.errors import DataError, PromotionRefused
 from components.model.comparison import Sealed, holm
-from components.model.evaluation import WEAK, WEAK_NOTE, Evaluation
+from components.model.evaluation import FILE, WEAK, WEAK_NOTE, Evaluation
 from components.model.statistics import Estimate, auroc_of, bootstrap, percentile, rate, ratios_of
 from components.params import Gate
 from components.promotion import protocol
@@ -103,12 +104,13 @@ def gate(
         look_budget=params.look_budget,
         challenger=figures[0],
         champion=figures[1] if champion else None,
+        slices=judged.slices,
+        evaluation_sha256=hashlib.sha256((evaluation / FILE).read_bytes()).hexdigest(),
         checks=ruling.checks,
         reasons=ruling.reasons or ("Every check of the protocol passed.",),
         warnings=_warnings(judged),
     )
-    ledger.append("decision", decision.model_dump(mode="json"))
-    return decision
+    return _enter(ledger, decision)
 
 
 def _figures(sealed: Sealed, bundle: Bundle, probabilities: np.ndarray) -> Figures:
@@ -150,8 +152,17 @@ def _recorded(ledger: Ledger, question: dict[str, str | None], context: Context)
     now = decision.model_copy(update=context.model_dump())
     champion = ledger.champion(context.name)
     if now != decision or (champion is not None and champion.seq > same[-1].seq):
-        ledger.append("decision", now.model_dump(mode="json"))
+        return _enter(ledger, now)
     return now
+
+
+def _enter(ledger: Ledger, decision: Decision) -> Decision:
+    """Append the record, which names the one before it."""
+    with ledger.locked() as chain:
+        before = [e for e in ledger.entries("decision") if e.body.get("name") == decision.name]
+        linked = decision.model_copy(update={"format": 2, "previous_record": before[-1].hash if before else None})
+        chain.append("decision", linked.model_dump(mode="json"))
+    return linked
 
 
 def _look(ledger: Ledger, question: dict[str, str | None], params: Gate, images: int) -> int:

@@ -157,6 +157,24 @@ class Registry:
         """Set one tag of a version."""
         self._on(name, version, lambda c: c.set_model_version_tag(name, str(version), key, value))
 
+    def keep(self, name: str, version: int, file: str, text: str) -> None:
+        """Keep a text among the artifacts of the version's run."""
+        run_id = self.version(name, version).run_id
+        with self.client() as client:
+            client.log_text(run_id, text, file)
+
+    def text(self, name: str, version: int, file: str) -> str:
+        """A text among the artifacts of the version's run.
+
+        Raises:
+            DataError: there is none.
+        """
+        run_id = self.version(name, version).run_id
+        with self.client() as client, tempfile.TemporaryDirectory() as folder:
+            if file not in {artifact.path for artifact in client.list_artifacts(run_id)}:
+                raise DataError(f"{name} version {version}: its run {run_id} holds no {file}")
+            return Path(client.download_artifacts(run_id, file, folder)).read_text(encoding="utf-8")
+
     def set_alias(self, name: str, version: int, alias: str) -> None:
         """Move `alias` to `version`."""
         self._on(name, version, lambda c: c.set_registered_model_alias(name, alias, str(version)))

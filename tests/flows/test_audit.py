@@ -15,7 +15,8 @@ import pytest
 
 from components.promotion.approve import approve, roll_out
 from components.promotion.audit import Findings
-from components.promotion.evidence import pointers
+from components.promotion.evidence import artifact, pointers
+from components.promotion.ledger import canonical
 from components.promotion.register import Build, register
 from components.promotion.registry import PREFIX
 from components.settings import Settings
@@ -68,6 +69,7 @@ def promoted(tmp_path_factory, record) -> Settings:
     )
     judged = ledger.append("decision", record(bundle_hash=made.bundle_hash, **facts))
     registry.tag(NAME, 1, f"{PREFIX}ledger_head", f"{judged.seq} {judged.hash}")
+    registry.keep(NAME, 1, artifact(canonical(judged.body)), canonical(judged.body).decode())
     key = clients.signing_key(settings, "reviewer")
     approve(
         ledger=ledger, registry=registry, name=NAME, version=1, approver="reviewer", rationale="fewer misses", key=key
@@ -85,7 +87,7 @@ def test_a_promoted_version_verifies_to_the_last_byte(promoted):
 
     assert found.well, found.text()
     assert [finding.what for finding in found.findings] == [
-        "ledger", "registry", "repository", "version 1: record", "version 1: bundle", "version 1: registry",
+        "ledger", "records", "registry", "repository", "version 1: record", "version 1: bundle", "version 1: registry",
         "version 1: code", "version 1: data",
     ]  # fmt: skip
     assert "4 files as decided on, every byte read" in found.text()
@@ -99,6 +101,7 @@ def test_a_promoted_version_verifies_to_the_last_byte(promoted):
         (".osteoflow/bundles/*/model.tflite", "version 1: bundle", "model.tflite"),
         (".osteoflow/bundles/*/manifest.json", "version 1: bundle", "manifest.json"),
         (".osteoflow/mlflow-artifacts/**/bundle/model.tflite", "version 1: registry", "model.tflite"),
+        (".osteoflow/mlflow-artifacts/**/decision-*.json", "version 1: registry", "decision record"),
         (f".osteoflow/cache/files/md5/{md5(SHARD)[:2]}/{md5(SHARD)[2:]}", "version 1: data", md5(SHARD)[2:]),
         (f".osteoflow/cache/files/md5/{md5(LABELS)[:2]}/{md5(LABELS)[2:]}", "version 1: data", md5(LABELS)[2:]),
     ],

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from components.errors import LedgerCorrupt
 from components.promotion import audit
 from components.promotion.audit import Finding, Promoted, finding
 from components.promotion.ledger import Ledger, SigningKey
@@ -86,6 +87,21 @@ def test_a_decision_that_is_no_record_is_named(way):
     ledger.append("decision", {"name": NAME, "version": 1})
 
     assert "ledger entry 3: not a decision record" in finding("x", lambda: audit.record(ledger.entries()[-1])).detail
+
+
+def test_records_name_the_one_before(way, record):
+    """A record that skips one is named; records of format 1 name none, and those of another model do not count."""
+    ledger = way(1)
+    first = ledger.entries()[0]
+    old = {"format": 1, "name": NAME, "version": 2}
+    ledger.append("decision", record(bundle_hash="9" * 64, name="hip"))
+    second = ledger.append("decision", old)
+    ledger.append("decision", record(bundle_hash="3" * 64, previous_record=second.hash))
+    assert audit.records(ledger.entries()) == "4 decision(s), each with the one before it"
+
+    ledger.append("decision", record(bundle_hash="4" * 64, previous_record=first.hash))
+    with pytest.raises(LedgerCorrupt, match=r"entry 6 \(decision\): does not name the record before it"):
+        audit.records(ledger.entries())
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

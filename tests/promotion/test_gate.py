@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -15,8 +16,10 @@ from components.dataset.rows import write_rows
 from components.dataset.store import write_images
 from components.errors import BundleCorrupt, DataError, PromotionRefused
 from components.model.evaluate import evaluate
+from components.model.evaluation import Evaluation
 from components.params import Evaluate, Gate
 from components.promotion.gate import Context, Decision, gate
+from components.promotion.ledger import canonical
 from components.promotion.standing import Verdict
 from components.radiograph.image import ImageMeta, Radiograph
 from components.serving.bundle import Bundle
@@ -131,6 +134,20 @@ def test_the_same_question_is_asked_once(sound, ledger):
 
     assert second == first
     assert len(ledger.entries()) == 2
+
+
+def test_a_record_holds_what_it_rests_on(sound, drifted, ledger):
+    """The slices and the hash of the challenger's evaluation, the ledger's entry of the record before, canonically."""
+    gate(**sound, champion=None, params=PARAMS, ledger=ledger, context=context(1))
+    found = gate(**drifted, champion=None, params=PARAMS, ledger=ledger, context=context(2))
+    first, second = ledger.entries("decision")
+
+    assert (first.body["format"], first.body["previous_record"]) == (2, None)
+    assert second.body["previous_record"] == first.hash
+    assert found.slices == Evaluation.read(drifted["evaluation"]).slices
+    content = (drifted["evaluation"] / "evaluation.json").read_bytes()
+    assert found.evaluation_sha256 == hashlib.sha256(content).hexdigest()
+    assert found.encode() == canonical(second.body)
 
 
 def test_a_new_version_of_the_same_bundle_is_recorded_without_a_look(sound, ledger):
