@@ -15,6 +15,7 @@ from components.errors import OsteoflowError
 from flows.audit_cli import audit_app
 from flows.data_cli import data_app
 from flows.terminal import Json, say, settings_of
+from flows.testset_cli import testset_app
 
 app = typer.Typer(
     name="osteoflow",
@@ -290,6 +291,7 @@ def feedback(as_json: Json = False) -> None:
 
 app.add_typer(audit_app, name="audit")
 app.add_typer(data_app, name="data")
+app.add_typer(testset_app, name="testset")
 
 trace_app = typer.Typer(
     help="Follow a prediction to its training images, or an image to the models that learned from it.",

@@ -42,6 +42,9 @@ RUNS = {
     "osteoflow retrain --rev REV": ("retrain --rev HEAD", 0, "Version 2"),
     "osteoflow trace image ID": ("trace image {image}", 0, "learned by version(s)"),
     "osteoflow trace prediction ID": ("trace prediction {prediction}", 0, "learned from"),
+    'osteoflow testset refresh --as reviewer --reason "Why, in your words"': (
+        "testset refresh --as reviewer --reason drill", 1, "of test patients that nobody has looked at",
+    ),
     'osteoflow approve VERSION --as reviewer --rationale "Why, in your words"': (
         "approve 2 --as reviewer --rationale again", 1, "it is champion already",
     ),

@@ -92,7 +92,8 @@ class Decision(_Part):
     patients: int
     positives: int
     negatives: int
-    look: int = Field(description="which look at this test set this was, from 1")
+    retired: int = Field(default=0, description="test images that a refresh took out of deciding (format 2)")
+    look: int = Field(description="which look at these test patients this was, from 1")
     look_budget: int
     challenger: Figures
     champion: Figures | None
@@ -135,7 +136,7 @@ class Decision(_Part):
         facts = {
             "Test set": f"{self.images} images of {self.patients} patients: {self.positives} with a fracture, "
             f"{self.negatives} without ({self.evidence})",
-            "Look": f"{self.look} of {self.look_budget} at this test set",
+            "Look": f"{self.look} of {self.look_budget} at these test patients",
             "Challenger bundle": f"`{self.bundle_hash}`",
             "Champion bundle": f"`{self.champion_hash}`" if self.champion_hash else "none yet",
             "Git commit": f"`{self.git_commit}`",

@@ -33,7 +33,7 @@ from components.promotion.ledger import GENESIS, Entry, Ledger, SigningKey, cano
 from components.promotion.signing import is_signed
 
 INDEX = "evidence.json"
-EVERYBODY = ("stop", "resume", "repair")  # entries that concern every version
+EVERYBODY = ("stop", "resume", "refresh", "repair")  # entries that concern every version
 NAMING = ("bundle_hash", "challenger_hash", "champion_hash", "replaced_hash")
 README = """# Evidence of {name} version {version}
 

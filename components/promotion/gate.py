@@ -1,8 +1,8 @@
 """Effect: judge a challenger on the sealed test images, once, and write what was found into the ledger.
 
-The rules are in promotion/protocol. A look at a test set is counted before its labels are used, and a comparison that
-was already made (same challenger, champion, test set and protocol) is never made again: its record is returned, or,
-where version or champion's term have moved on since, entered again without another look.
+The rules are in promotion/protocol. A look at test patients (promotion/testset) is counted before their labels are
+used, and a comparison that was already made (same challenger, champion, test set and protocol) is never made again: its
+record is returned, or, where version or champion's term have moved on since, entered again without another look.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from components.dataset.rows import rows_sha256
-from components.errors import DataError, PromotionRefused
+from components.errors import DataError
 from components.model.comparison import Sealed, holm
 from components.model.evaluation import FILE, WEAK, WEAK_NOTE, Evaluation
 from components.model.statistics import Estimate, auroc_of, bootstrap, percentile, rate, ratios_of
 from components.params import Gate
 from components.promotion import protocol
 from components.promotion.decision import Check, Context, Decision, Figures, Threshold, protocol_hash
-from components.promotion.ledger import Entry, Ledger
+from components.promotion.ledger import Ledger
+from components.promotion.testset import Standing, look
 from components.serving.bundle import Bundle
 
 __all__ = ["Check", "Context", "Decision", "gate"]
@@ -49,19 +50,21 @@ def gate(
         evaluation: the challenger's evaluation, for its slices.
 
     Raises:
-        PromotionRefused: the look budget of this test set is spent.
+        PromotionRefused: the look budget of these test patients is spent.
         DataError: the test set lacks a class, or the evaluation is of another bundle or test set.
         PatientLeak: a bundle learned from a test patient.
         BundleCorrupt: a bundle does not match its manifest, or a threshold in it was chosen on another role than tune.
         LedgerCorrupt: nothing is decided on a broken ledger.
     """
     bundles = [Bundle.open(folder) for folder in (challenger, champion) if folder is not None]
-    sealed, judged = Sealed.read(accepted), Evaluation.read(evaluation)
-    if (judged.bundle_hash, judged.test_sha256) != (bundles[0].hash, sealed.sha256):
+    whole, judged = Sealed.read(accepted), Evaluation.read(evaluation)
+    if (judged.bundle_hash, judged.test_sha256) != (bundles[0].hash, whole.sha256):
         raise DataError(
             f"{evaluation}: evaluates bundle {judged.bundle_hash[:12]} on test set {judged.test_sha256[:12]}; expected "
-            f"{bundles[0].hash[:12]} on {sealed.sha256[:12]}; run `evaluate`"
+            f"{bundles[0].hash[:12]} on {whole.sha256[:12]}; run `evaluate`"
         )
+    sealed = Standing.of(ledger, context.name).fresh(whole)
+    positives, retired = int(sealed.labels.sum()), len(whole.table) - len(sealed.table)
     question = {
         "name": context.name,
         "challenger_hash": bundles[0].hash,
@@ -71,10 +74,10 @@ def gate(
     }
     if recorded := _recorded(ledger, question, context):
         return recorded
-    look = _look(ledger, question, params, len(sealed.table))
+    number = look(ledger, question, params, sealed)
     predictions = [sealed.predict(bundle, studies) for bundle in bundles]
     figures = [_figures(sealed, bundle, p) for bundle, p in zip(bundles, predictions, strict=True)]
-    ruling = protocol.enough(judged.positives, judged.negatives, params)
+    ruling = protocol.enough(positives, len(sealed.table) - positives, params)
     ruling += protocol.floors(figures[0], params, first=champion is None)
     if champion is not None:
         ruling += protocol.against_champion(
@@ -96,11 +99,12 @@ def gate(
         protocol=params,
         protocol_sha256=protocol_hash(params),
         evidence=judged.evidence,
-        images=judged.images,
-        patients=judged.patients,
-        positives=judged.positives,
-        negatives=judged.negatives,
-        look=look,
+        images=len(sealed.table),
+        patients=len(set(sealed.patients)),
+        positives=positives,
+        negatives=len(sealed.table) - positives,
+        retired=retired,
+        look=number,
         look_budget=params.look_budget,
         challenger=figures[0],
         champion=figures[1] if champion else None,
@@ -108,7 +112,7 @@ def gate(
         evaluation_sha256=hashlib.sha256((evaluation / FILE).read_bytes()).hexdigest(),
         checks=ruling.checks,
         reasons=ruling.reasons or ("Every check of the protocol passed.",),
-        warnings=_warnings(judged),
+        warnings=_warnings(judged, retired),
     )
     return _enter(ledger, decision)
 
@@ -165,35 +169,15 @@ def _enter(ledger: Ledger, decision: Decision) -> Decision:
     return linked
 
 
-def _look(ledger: Ledger, question: dict[str, str | None], params: Gate, images: int) -> int:
-    """Count one look at this test set, unless this comparison has begun before; return its number, from 1.
-
-    Raises:
-        PromotionRefused: the budget is spent.
-    """
-    with ledger.locked() as chain:
-        looks: list[Entry] = [
-            e for e in ledger.entries("look")
-            if (e.body.get("name"), e.body.get("test_sha256")) == (question["name"], question["test_sha256"])
-        ]  # fmt: skip
-        for number, entry in enumerate(looks, start=1):
-            if all(entry.body.get(key) == value for key, value in question.items()):
-                return number
-        if len(looks) >= params.look_budget:
-            raise PromotionRefused(
-                f"{question['name']}: test set {str(question['test_sha256'])[:12]} has been looked at {len(looks)} "
-                f"times, the protocol allows {params.look_budget}: choosing among many models on one test set flatters "
-                "the chosen one; take in new test patients (`intake`)"
-            )
-        chain.append("look", question | {"look": len(looks) + 1, "budget": params.look_budget, "images": images})
-    return len(looks) + 1
-
-
-def _warnings(found: Evaluation) -> tuple[str, ...]:
+def _warnings(found: Evaluation, retired: int) -> tuple[str, ...]:
     """What a reviewer should know of the challenger's slices: worse than the rest (Holm), or not known at all."""
     said = []
     if found.evidence == WEAK:
         said.append(WEAK_NOTE)
+    if retired:
+        said.append(
+            f"Slices and report are of {found.images} test images; {retired} of them were retired and decide nothing."
+        )
     if not found.reliability.consistent:
         said.append("Probabilities are not shown to be calibrated on the test set.")
     tests = [

@@ -26,6 +26,7 @@ VERBS = (
     "monitor",
     "feedback",
     "audit",
+    "testset",
     "trace",
     "doctor",
 )

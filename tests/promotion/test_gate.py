@@ -19,8 +19,9 @@ from components.model.evaluate import evaluate
 from components.model.evaluation import Evaluation
 from components.params import Evaluate, Gate
 from components.promotion.gate import Context, Decision, gate
-from components.promotion.ledger import canonical
+from components.promotion.ledger import SigningKey, canonical
 from components.promotion.standing import Verdict
+from components.promotion.testset import marks, refresh
 from components.radiograph.image import ImageMeta, Radiograph
 from components.serving.bundle import Bundle
 
@@ -201,9 +202,48 @@ def test_looks_run_out(sound, drifted, world, ledger):
     gate(**drifted, champion=None, params=PARAMS, ledger=ledger, context=context(2))
     third = world(high_sensitivity=0.4, high_specificity=0.6)
 
-    with pytest.raises(PromotionRefused, match="looked at 2 times, the protocol allows 2"):
+    with pytest.raises(
+        PromotionRefused, match=r"looked at 2 times, the protocol allows 2.*`osteoflow testset refresh`"
+    ):
         gate(**third, champion=None, params=PARAMS, ledger=ledger, context=context(3))
     assert len(ledger.entries("decision")) == 2
+
+
+def test_looks_add_up_over_test_sets_that_share_patients(sound, drifted, world, ledger, tmp_path):
+    """One test image more or fewer makes no new patients of the others, and buys no look."""
+    gate(**sound, champion=None, params=PARAMS, ledger=ledger, context=context(1))
+    gate(**drifted, champion=None, params=PARAMS, ledger=ledger, context=context(2))
+    other = smaller(sound, tmp_path, lambda table: table["image_id"] != "i000")
+
+    with pytest.raises(PromotionRefused, match="looked at 2 times, the protocol allows 2"):
+        gate(**other, champion=None, params=PARAMS, ledger=ledger, context=context(3))
+
+
+def test_a_refresh_retires_who_was_looked_at(sound, drifted, ledger, tmp_path):
+    """Before: 100 patients, budget spent. After: the 20 others alone decide, by their own looks, as the record says."""
+    early = [f"sealed{n:03d}" for n in range(100)]
+    few = PARAMS.model_copy(update={"min_positives": 10, "min_negatives": 10})
+    for version, bundle in enumerate((sound, drifted), start=1):
+        first = smaller(bundle, tmp_path / str(version), lambda table: table["patient_id"].isin(early))
+        gate(**first, champion=None, params=few, ledger=ledger, context=context(version))
+    key = SigningKey.open(tmp_path / "keys", "reviewer")
+    refresh(ledger=ledger, name=NAME, accepted=sound["accepted"], params=few, reason="worn", user="reviewer", key=key)
+    found = gate(**sound, champion=None, params=few, ledger=ledger, context=context(3))
+
+    assert (found.patients, found.images, found.retired, found.look) == (20, 40, 200, 1)
+    assert "200 of them were retired and decide nothing" in found.warnings[0]
+    assert ledger.entries("look")[-1].body["patients"] == marks(f"sealed{n:03d}" for n in range(100, 120))
+
+
+def smaller(given: dict[str, Path], folder: Path, kept: Callable[[pd.DataFrame], pd.Series]) -> dict[str, Path]:
+    """The same bundle, evaluated on a part of the test images."""
+    table = pd.read_parquet(given["accepted"])
+    write_rows(folder / "accepted", table[kept(table)].reset_index(drop=True))
+    evaluate(
+        accepted=folder / "accepted", studies=given["studies"], bundle=given["challenger"],
+        evaluation=folder / "evaluation", params=Evaluate(resamples=200, prevalences=(0.1,), min_slice=30, seed=0),
+    )  # fmt: skip
+    return given | {"accepted": folder / "accepted", "evaluation": folder / "evaluation"}
 
 
 def test_another_protocol_is_another_look(sound, ledger):
