@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import re
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -58,7 +59,7 @@ class Witness:
 
     def saw(self, seq: int, digest: str) -> None:
         """Remember this entry. Where the place cannot be written, the ledger goes on without, and that is logged."""
-        draft = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        draft = self.path.with_name(f".{self.path.name}.{os.getpid()}.{threading.get_ident()}")
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with draft.open("w", encoding="ascii") as file:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
+import os
+import signal
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,6 +22,7 @@ NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 def three(folder: Path) -> Ledger:
     """A ledger of a decision, a signed approval and a rollout."""
+    folder.mkdir(exist_ok=True)
     ledger = Ledger(folder / "ledger.jsonl")
     ledger.append("decision", {"version": 1, "verdict": "passed", "margin": 0.03}, time=NOON)
     ledger.append("approval", {"version": 1, "rationale": "größer"}, key=key(folder), time=NOON)
@@ -232,6 +236,80 @@ def test_writers_in_several_processes_share_one_chain(tmp_path):
 
     assert [writer.exitcode for writer in writers] == [0, 0, 0, 0]
     assert ledger.verify() == 40
+
+
+def _killed_at(step: int, act) -> bool:
+    """Whether `act`, in a process of its own, came to its `step`-th write, sync, cut or rename, and was killed there.
+
+    A write is killed half-way through, everything else before it happens.
+    """
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    done, write = itertools.count(), os.write
+
+    def deadly(call):
+        def called(*arguments):
+            if next(done) == step:
+                if call is write:
+                    write(arguments[0], bytes(arguments[1])[: len(arguments[1]) // 2])
+                os.kill(os.getpid(), signal.SIGKILL)
+            return call(*arguments)
+
+        return called
+
+    for name in ("write", "fsync", "ftruncate", "replace"):
+        setattr(os, name, deadly(getattr(os, name)))
+    act()
+    os._exit(0)
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"body":{"ver'])
+def test_a_writer_killed_at_any_step_leaves_no_gap_and_no_fork(tmp_path, torn):
+    """Whatever it was doing (a repair included): what stood stands, the next writer goes on, the witness agrees."""
+    steps = 0
+    for step in itertools.count():
+        folder = tmp_path / str(step)
+        ledger = Ledger(three(folder).path, witness=folder / "witness")
+        stood = [entry.hash for entry in ledger.entries()]
+        with ledger.path.open("ab") as file:
+            file.write(torn)
+        if not _killed_at(step, lambda there=ledger: there.append("look", {"step": 0})):
+            break
+        steps += 1
+        after = Ledger(ledger.path, witness=folder / "witness")
+        after.append("look", {"step": 1})
+        hashes = [entry.hash for entry in Ledger(ledger.path, witness=folder / "witness").entries()]
+        assert hashes[:3] == stood
+        assert [e.seq for e in after.entries()] == list(range(len(hashes)))
+
+    assert steps == (4 if not torn else 10)
+
+
+def _write_and_say(path: str, said: str) -> None:
+    with Path(said).open("a", encoding="ascii") as file:
+        while True:
+            file.write(Ledger(Path(path), witness=Path(path).parent / "witness").append("look", {}).hash + "\n")
+            file.flush()
+
+
+def test_writers_that_are_killed_take_nothing_back(tmp_path):
+    """Three writers, killed one after another while all write: every entry that was acknowledged is in one chain."""
+    ledger, said = Ledger(tmp_path / "ledger.jsonl", witness=tmp_path / "witness"), tmp_path / "said.txt"
+    spawn = multiprocessing.get_context("spawn")
+    writers = [spawn.Process(target=_write_and_say, args=(str(ledger.path), str(said))) for _ in range(3)]
+    for writer in writers:
+        writer.start()
+    for number, writer in enumerate(writers, start=1):
+        while not said.exists() or len(said.read_text().splitlines()) < 15 * number:
+            assert writer.is_alive()
+        writer.kill()
+        writer.join()
+    ledger.append("look", {})
+    hashes = [entry.hash for entry in ledger.entries()]
+
+    assert set(said.read_text().splitlines()) <= set(hashes)
+    assert len(set(hashes)) == len(hashes) >= 46
 
 
 def test_the_champion_is_what_was_rolled_out_or_back_last(tmp_path):
