@@ -294,7 +294,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(testset_app, name="testset")
 
 trace_app = typer.Typer(
-    help="Follow a prediction to its training images, or an image to the models that learned from it.",
+    help="Follow a prediction to its training images, an image or a patient to the models that learned from them.",
     no_args_is_help=True,
 )
 app.add_typer(trace_app, name="trace")
@@ -323,6 +323,28 @@ def trace_image(
     from flows.trace import image
 
     found = image(settings, identity)
+    say(found.text(), found.model_dump(), as_json)
+
+
+@trace_app.command("patient")
+def trace_patient(
+    identity: Annotated[
+        str | None,
+        typer.Argument(metavar="[ID]", help="A patient's pseudonym; left out, the original id is asked for."),
+    ] = None,
+    issuer: Annotated[str, typer.Option(help="Issuer of the original id, where it has one.")] = "",
+    withdraw: Annotated[bool, typer.Option("--withdraw", help="Record the patient's withdrawal.")] = False,
+    reason: Annotated[str, typer.Option(help="Why it is withdrawn, without a name; it is signed with yours.")] = "",
+    user: As = None,
+    as_json: Json = False,
+) -> None:
+    """Patient -> data versions and models that hold their images; with --withdraw, on record."""
+    settings = settings_of(user)
+    from flows import patients
+
+    # Asked for, not given as an argument: a shell keeps those.
+    patient = identity or patients.pseudonym(settings, typer.prompt("patient id"), issuer)
+    found = patients.withdraw(settings, patient, reason) if withdraw else patients.trace(settings, patient)
     say(found.text(), found.model_dump(), as_json)
 
 

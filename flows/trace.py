@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -132,16 +134,22 @@ def _events(settings: Settings, images: set[str]) -> pd.DataFrame:
 
 
 def _versions_that_learned(settings: Settings, identity: str) -> list[int]:
+    found = []
+    for version, folder in bundles(settings):
+        learned = pd.read_parquet(folder / "training_images.parquet", columns=["image_id"])
+        if identity in set(learned["image_id"]):
+            found.append(version)
+    return sorted(found)
+
+
+def bundles(settings: Settings) -> Iterator[tuple[int, Path]]:
+    """Every registered version with its bundle's folder, fetched where it is not here."""
     name = clients.params(settings).gate.model
     registry = clients.registry(settings)
-    found = []
     for version in registry.versions(name):
         if version.bundle_hash is None:  # not one of ours: somebody registered it by hand
             continue
         folder = settings.state / "bundles" / version.bundle_hash
         if not folder.is_dir():
             registry.download_bundle(name, version.version, folder)
-        learned = pd.read_parquet(folder / "training_images.parquet", columns=["image_id"])
-        if identity in set(learned["image_id"]):
-            found.append(version.version)
-    return sorted(found)
+        yield version.version, folder

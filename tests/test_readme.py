@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from components.dataset import store
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -41,6 +43,7 @@ RUNS = {
     "osteoflow retrain": ("retrain", 0, "Version 2"),
     "osteoflow retrain --rev REV": ("retrain --rev HEAD", 0, "Version 2"),
     "osteoflow trace image ID": ("trace image {image}", 0, "learned by version(s)"),
+    "osteoflow trace patient ID": ("trace patient {patient}", 0, "learned by"),
     "osteoflow trace prediction ID": ("trace prediction {prediction}", 0, "learned from"),
     'osteoflow testset refresh --as reviewer --reason "Why, in your words"': (
         "testset refresh --as reviewer --reason drill", 1, "of test patients that nobody has looked at",
@@ -93,6 +96,7 @@ def words(demo, tmp_path_factory) -> dict[str, str]:
         "out": str(tmp_path_factory.mktemp("results")),
         "prediction": prediction,
         "image": traced["prediction"]["image_id"],
+        "patient": str(store.read_catalog(demo.workspace / "data/catalog")["patient_id"].iloc[0]),
     }
 
 

@@ -34,7 +34,8 @@ from components.promotion.witness import Witness
 __all__ = ["Chain", "Entry", "Kind", "Ledger", "SigningKey", "canonical"]
 
 Kind = Literal[
-    "decision", "approval", "rollout", "rollback", "look", "refresh", "alert", "feedback", "stop", "resume", "repair"
+    "decision", "approval", "rollout", "rollback", "look", "refresh", "alert", "feedback", "stop", "resume", "repair",
+    "withdrawal",
 ]  # fmt: skip
 GENESIS = "0" * 64
 _HEX64 = r"^[0-9a-f]{64}$"

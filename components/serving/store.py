@@ -159,6 +159,12 @@ class PredictionLog:
         with self._transaction() as connection:
             return [LoggedPrediction.model_validate(row) for row in connection.execute(query)]
 
+    def count_of_patient(self, patient_id: str) -> int:
+        """How many predictions are logged of one patient (a pseudonym)."""
+        query = sql.select(sql.func.count()).select_from(_PREDICTIONS).where(_PREDICTIONS.c.patient_id == patient_id)
+        with self._transaction() as connection:
+            return int(connection.execute(query).scalar_one())
+
     def case(self, id: str) -> Case:
         """Prediction `id` with the reads of its image.
 

@@ -1,0 +1,57 @@
+"""Effect: put on record that a patient is withdrawn, and where the patient's images had gone by then.
+
+The record says what people have to act on; it removes nothing. Shards and bundles are immutable, and what was decided
+on them has to stay checkable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from components.errors import PromotionRefused
+from components.promotion.ledger import Entry, Ledger, SigningKey
+from components.promotion.testset import marks
+
+MEANING = "this patient's data is withdrawn from further use"
+
+
+def withdrawn(ledger: Ledger, patient: str) -> Entry | None:
+    """The withdrawal of a patient (by pseudonym), or None."""
+    (mark,) = marks([patient])
+    return next((entry for entry in ledger.entries("withdrawal") if entry.body["patient"] == mark), None)
+
+
+def withdraw(
+    *,
+    ledger: Ledger,
+    patient: str,
+    images: int,
+    data_versions: Sequence[str],
+    models: Sequence[int],
+    reason: str,
+    user: str,
+    key: SigningKey,
+) -> Entry:
+    """Record a withdrawal, once; the patient stands in it as in looks, not by pseudonym.
+
+    Args:
+        images: of the patient in the archive now.
+        data_versions: the commits whose data holds them.
+        models: the versions that learned from them.
+        reason: why, in the user's words; no name, no id.
+        user: who says so; must be the key's own name.
+
+    Raises:
+        PromotionRefused: it is on record already, no reason, or another's key.
+    """
+    reason = reason.strip()
+    if not reason:
+        raise PromotionRefused("a withdrawal needs a reason, in your own words, without a name")
+    if user != key.name:
+        raise PromotionRefused(f"the key of {key.name!r} cannot sign for {user!r}")
+    with ledger.locked() as chain:
+        if earlier := withdrawn(ledger, patient):
+            raise PromotionRefused(f"this patient was withdrawn already (ledger entry {earlier.seq})")
+        body = {"patient": marks([patient])[0], "images": images, "data_versions": list(data_versions)}
+        said = {"models": list(models), "user": user, "reason": reason, "meaning": MEANING}
+        return chain.append("withdrawal", body | said, key=key)
