@@ -9,7 +9,7 @@ IN_TWO := -n 2 --dist loadscope --no-loadscope-reorder
 # Hospital networks often end TLS in a proxy with a certificate of their own: trust what the machine trusts.
 export UV_SYSTEM_CERTS := true
 
-.PHONY: help demo up test test-fast lint format bench bench-data bench-decode bench-quality screenshots recordings clean
+.PHONY: help demo up test test-fast lint format bench bench-data bench-decode bench-quality bench-statistics screenshots recordings clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,6 +48,9 @@ bench-decode: .venv/.ready  ## Time every installed decoder on one frame in ever
 bench-quality: .venv/.ready  ## Find planted defects beside cleanvision (in an environment of its own)
 	UV_PROJECT_ENVIRONMENT=.venv-bench $(UV) sync --frozen --group bench --quiet
 	.venv-bench/bin/python -m tests.benchmarks.quality
+
+bench-statistics: .venv/.ready  ## Time intervals over 100,000 images beside a loop over scikit-learn
+	$(RUN)/python -m tests.benchmarks.statistics
 
 screenshots: .venv/.ready  ## Photograph the demo's pages for the README (needs Chromium and a finished demo)
 	$(RUN)/python docs/screenshots.py

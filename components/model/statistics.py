@@ -6,7 +6,8 @@ image-level 95% interval for AUROC covers about 84%; these cover what they say (
 
 Throughout: labels (n,) 1 fracture or 0 none; scores and probabilities (n,), higher means fracture; an image is called
 positive at a threshold when its probability is at least the threshold; `weights` (..., n) counts how often an image is
-drawn, one row a resample, and a figure is then returned per row.
+drawn, one row a resample, and a figure is then returned per row. In memory the resamples of one image lie side by side:
+to put images in order is then to move whole lines, and the sums run over many resamples at once.
 """
 
 from __future__ import annotations
@@ -58,34 +59,33 @@ def auroc_of(labels: np.ndarray, scores: np.ndarray) -> Callable[[np.ndarray], n
     Raises:
         DataError: a class is missing from `labels`.
     """
-    require_both(labels)
-    order = np.argsort(scores, kind="stable")
-    positives, negatives = order[labels[order] == 1], order[labels[order] == 0]
-    below = np.searchsorted(scores[negatives], scores[positives], side="left")
-    through = np.searchsorted(scores[negatives], scores[positives], side="right")
+    positives, negatives, below, through = _ranked(labels, scores)
 
     def statistic(weights: np.ndarray) -> np.ndarray:
-        beaten = np.zeros((len(weights), len(negatives) + 1))
-        np.cumsum(weights[:, negatives], axis=1, out=beaten[:, 1:])
-        drawn = weights[:, positives]
-        wins = np.einsum("ij,ij->i", drawn, beaten[:, below] + beaten[:, through]) / 2
-        return _ratio(wins, drawn.sum(axis=1) * beaten[:, -1])[:, None]
+        drawn, beaten = weights.T[positives], _sums(weights.T[negatives])
+        wins = np.einsum("ij,ij->j", drawn, beaten[below] + beaten[through]) / 2
+        return _ratio(wins, drawn.sum(axis=0) * beaten[-1])[:, None]
 
     return statistic
 
 
 def average_precision_of(labels: np.ndarray, scores: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Area under the precision-recall steps as a function of weights (b, n) -> (b, 1)."""
-    require_both(labels)
-    order = np.argsort(-scores, kind="stable")
-    last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # tied scores are one step
+    """Area under the precision-recall steps as a function of weights (b, n) -> (b, 1); tied scores are one step.
+
+    The mean, over the fractures drawn, of the precision at the fracture's own score.
+
+    Raises:
+        DataError: a class is missing from `labels`.
+    """
+    positives, negatives, below, _ = _ranked(labels, scores)
+    first = np.searchsorted(scores[positives], scores[positives], side="left")
 
     def statistic(weights: np.ndarray) -> np.ndarray:
-        drawn = weights[:, order]
-        called = np.cumsum(drawn, axis=1)[:, last]
-        hits = np.cumsum(drawn * labels[order], axis=1)[:, last]
-        steps = np.diff(hits, axis=1, prepend=0)
-        return _ratio((_ratio(hits, called, empty=0.0) * steps).sum(axis=1), hits[:, -1])[:, None]
+        drawn = weights.T[positives]
+        found, beaten = _sums(drawn), _sums(weights.T[negatives])
+        hits = found[-1] - found[first]
+        precision = _ratio(hits, hits + beaten[-1] - beaten[below], empty=0.0)
+        return _ratio(np.einsum("ij,ij->j", drawn, precision), found[-1])[:, None]
 
     return statistic
 
@@ -123,7 +123,7 @@ def bootstrap(
         drawn = random.integers(len(names), size=(size, len(names)), dtype=np.int32)
         drawn += np.arange(size, dtype=np.int32)[:, None] * np.int32(len(names))
         counts = np.bincount(drawn.ravel(), minlength=size * len(names)).reshape(size, len(names))
-        rows.append(statistic(counts.astype(np.float64)[:, member]))
+        rows.append(statistic(np.ascontiguousarray(counts.T, np.float64)[member].T))
     return np.concatenate(rows)
 
 
@@ -227,6 +227,24 @@ def require_both(labels: np.ndarray) -> None:
     if positives == 0 or negatives == 0:
         missing = "fractures" if positives == 0 else "non-fractures"
         raise DataError(f"{missing} are missing: {positives} images with and {negatives} without a fracture")
+
+
+def _ranked(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(fractures, non-fractures, below, through): both by rising score, and how many of the second each of the first
+    beats, ties left out and ties counted."""
+    require_both(labels)
+    order = np.argsort(scores, kind="stable")
+    positives, negatives = order[labels[order] == 1], order[labels[order] == 0]
+    below = np.searchsorted(scores[negatives], scores[positives], side="left")
+    through = np.searchsorted(scores[negatives], scores[positives], side="right")
+    return positives, negatives, below, through
+
+
+def _sums(weights: np.ndarray) -> np.ndarray:
+    """(n, b) -> (n + 1, b): row k is the sum of the first k."""
+    sums = np.zeros((len(weights) + 1, weights.shape[1]))
+    np.cumsum(weights, axis=0, out=sums[1:])
+    return sums
 
 
 def _ratio(top: np.ndarray, bottom: np.ndarray, *, empty: float = math.nan) -> np.ndarray:

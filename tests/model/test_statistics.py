@@ -51,6 +51,40 @@ def test_a_weight_is_a_repetition(rows):
         assert weighted == pytest.approx(repeated)
 
 
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=2, max_size=25),
+    st.integers(1, 4),
+    st.integers(0, 2**32 - 1),
+)
+def test_a_resample_gives_what_the_definition_gives(rows, each, seed):
+    """AUROC pair by pair, AUPRC step by step, a rate by counting, on every resample of patients."""
+    label, score = (np.array(column, float) for column in zip(*rows, strict=True))
+    if len(set(label)) < 2:
+        return
+    rates = s.ratios_of(((score >= 3) & (label == 1))[:, None], (label == 1)[:, None])
+    drawn: list[np.ndarray] = []
+
+    def figures(weights):
+        drawn.extend(weights.copy())
+        return np.hstack([f(weights) for f in (s.auroc_of(label, score), s.average_precision_of(label, score), rates)])
+
+    found = s.bootstrap(np.arange(len(label)) // each, figures, resamples=5, seed=seed)
+
+    assert found == pytest.approx(np.array([by_definition(label, score, weight) for weight in drawn]), nan_ok=True)
+
+
+def by_definition(label: np.ndarray, score: np.ndarray, weight: np.ndarray) -> list[float]:
+    """AUROC, AUPRC and the share of fractures that score 3 or more, of images written down `weight` times."""
+    again = weight.astype(int)
+    fractures, others = np.repeat(score[label == 1], again[label == 1]), np.repeat(score[label == 0], again[label == 0])
+    if len(fractures) == 0:
+        return [np.nan] * 3
+    everyone = np.r_[fractures, others]
+    pairs = [float(a > b) + (a == b) / 2 for a in fractures for b in others]
+    precision = [np.mean(fractures >= at) * len(fractures) / np.sum(everyone >= at) for at in fractures]
+    return [float(np.mean(pairs)) if pairs else np.nan, float(np.mean(precision)), float(np.mean(fractures >= 3))]
+
+
 @given(st.lists(st.tuples(st.booleans(), st.floats(-5, 5)), min_size=4, max_size=30))
 def test_auroc_looks_at_order_only(rows):
     """Doubling every score changes nothing, reversing the order mirrors it."""
