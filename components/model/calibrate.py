@@ -1,4 +1,8 @@
-"""Step: logits into probabilities (Platt, on role `calibrate`), and two frozen operating points (on role `tune`)."""
+"""Step: logits into probabilities (Platt, on role `calibrate`), and two frozen operating points (on role `tune`).
+
+The points are frozen twice: on images, which is what is served, and on studies, whose one probability is higher than
+that of any of its images and so calls more at the same threshold.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +15,17 @@ from components.dataset.store import atomic_path
 from components.errors import DataError
 from components.model import examples, network
 from components.model.statistics import high_sensitivity_threshold, high_specificity_threshold
+from components.model.studies import Studies
 from components.model.training import MODEL
 from components.params import Calibrate
-from components.serving.bundle import Calibration, Threshold, Thresholds
+from components.serving.bundle import Calibration, StudyThresholds, Threshold, Thresholds
 
 
 class Calibrated(Calibration):
     """calibration.json: the curve and the thresholds, each with the role it was chosen on."""
 
     thresholds: Thresholds
+    study_thresholds: StudyThresholds | None
 
     @classmethod
     def read(cls, path: Path) -> Calibrated:
@@ -52,20 +58,32 @@ def calibrate(*, accepted: Path, prepared: Path, trained: Path, calibration: Pat
             "non-fractures, the model has learned nothing that carries over; change `train` or add data"
         )
     probabilities = sigmoid(slope * network.logits(model, tune.pixels) + intercept)
-    low = high_sensitivity_threshold(tune.labels, probabilities, params.high_sensitivity)
-    high = high_specificity_threshold(tune.labels, probabilities, params.high_specificity)
+    studies = Studies.of(tune.table)
     found = Calibrated(
         slope=slope,
         intercept=intercept,
         source_role="calibrate",
         n=len(fit.table),
-        thresholds=Thresholds(
-            high_sensitivity=Threshold(threshold=low, source_role="tune"),
-            high_specificity=Threshold(threshold=high, source_role="tune"),
-        ),
+        thresholds=frozen(tune.labels, probabilities, params),
+        study_thresholds=StudyThresholds(
+            maximum=frozen(studies.labels, studies.maximum(probabilities), params),
+            noisy_or=frozen(studies.labels, studies.noisy_or(probabilities), params),
+        )
+        if studies.judgeable
+        else None,
     )
     with atomic_path(calibration) as temporary:
         temporary.write_text(json.dumps(found.model_dump(mode="json"), indent=2, sort_keys=True) + "\n")
+
+
+def frozen(labels: np.ndarray, probabilities: np.ndarray, params: Calibrate) -> Thresholds:
+    """The two operating points of cases of role `tune`: (n,) labels, both kinds present, and (n,) probabilities."""
+    low = high_sensitivity_threshold(labels, probabilities, params.high_sensitivity)
+    high = high_specificity_threshold(labels, probabilities, params.high_specificity)
+    return Thresholds(
+        high_sensitivity=Threshold(threshold=low, source_role="tune"),
+        high_specificity=Threshold(threshold=high, source_role="tune"),
+    )
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:

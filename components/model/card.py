@@ -12,6 +12,7 @@ from components.model.calibrate import Calibrated
 from components.model.evaluation import WEAK, WEAK_NOTE
 from components.model.examples import Examples
 from components.model.training import Training
+from components.serving.bundle import Thresholds
 
 _TEMPLATE = """\
 # Model card
@@ -62,14 +63,16 @@ choosing images, of these sites and regions:
 | Calibration on `calibrate` | slope {slope:.3f}, intercept {intercept:.3f}, {n} images |
 | High-sensitivity threshold, chosen on `tune` | {low:.4f} |
 | High-specificity threshold, chosen on `tune` | {high:.4f} |
+| The same two for a study: highest probability of its images | {maximum} |
+| The same two for a study: noisy-or over its images | {noisy_or} |
 | Largest difference of probability, released graph against trained network | {gap:.1e} |
 | Seed | {seed} |
 | Software | {versions} |
 
 ## Key metrics, fairness, usefulness
 
-In the evaluation report of this bundle: AUROC, sensitivity and specificity with patient-clustered intervals,
-calibration, decision curves, and slices by site, device, view, region, age, sex and hour.
+In the evaluation report of this bundle: AUROC, sensitivity and specificity with patient-clustered intervals, of images
+and of studies, calibration, decision curves, and slices by site, device, view, region, age, sex and hour.
 
 ## Not available
 
@@ -114,9 +117,17 @@ def render(training: Training, curve: Calibrated, held: Examples, seen: pd.DataF
         n=curve.n,
         low=curve.thresholds.high_sensitivity.threshold,
         high=curve.thresholds.high_specificity.threshold,
+        maximum=_pair(curve.study_thresholds.maximum if curve.study_thresholds else None),
+        noisy_or=_pair(curve.study_thresholds.noisy_or if curve.study_thresholds else None),
         gap=gap,
         versions=", ".join(f"{name} {number}" for name, number in sorted(training.versions.items())),
     )
+
+
+def _pair(thresholds: Thresholds | None) -> str:
+    if thresholds is None:
+        return "none: `tune` has no studies of both kinds"
+    return f"{thresholds.high_sensitivity.threshold:.4f}, {thresholds.high_specificity.threshold:.4f}"
 
 
 def _networks(training: Training) -> str:

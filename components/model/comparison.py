@@ -25,10 +25,14 @@ TEST = "test"
 
 @dataclass(frozen=True)
 class Sealed:
-    """The test images that may judge a model, ordered by image_id, and the number left out by reason."""
+    """The test images that may judge a model, ordered by image_id, and the number left out by reason.
+
+    `incomplete` counts studies of which some images were left out and others are here.
+    """
 
     table: pd.DataFrame
     excluded: dict[str, int]
+    incomplete: int
 
     @classmethod
     def read(cls, accepted: Path) -> Sealed:
@@ -59,7 +63,7 @@ class Sealed:
                 f"{accepted}: the test set has no {missing} ({positives} images with, {negatives} without a fracture; "
                 f"{sum(excluded.values())} left out); take in more labelled patients (`intake`), or review split.shares"
             )
-        return cls(kept, excluded)
+        return cls(kept, excluded, len(set(table.loc[~left, "study_id"]) & set(kept["study_id"])))
 
     @property
     def labels(self) -> np.ndarray:

@@ -17,6 +17,7 @@ from components.model.gallery import Gallery
 from components.model.report import render
 from components.model.slices import slices
 from components.model.statistics import rate
+from components.model.studies import Studies
 from components.params import Evaluate
 from components.radiograph.labels import Box, boxes_of
 from components.serving.bundle import Bundle, Prediction
@@ -24,6 +25,7 @@ from components.serving.bundle import Bundle, Prediction
 SHOWN = (
     "image_id",
     "patient_id",
+    "study_id",
     "label",
     "site",
     "device",
@@ -68,6 +70,7 @@ def evaluate(*, accepted: Path, studies: Path, bundle: Path, evaluation: Path, p
     calls = [model.call(float(p)) for p in probabilities]
     auroc, auprc = measure.ranking(labels, probabilities, patients, params)
     points = measure.points(labels, probabilities, patients, thresholds, params)
+    frozen = model.manifest.study_thresholds
     pointed = np.array([row for row in sorted(watch.hits) if labels[row] == 1], dtype=int)
     found = Evaluation(
         bundle_hash=model.hash,
@@ -89,6 +92,7 @@ def evaluate(*, accepted: Path, studies: Path, bundle: Path, evaluation: Path, p
         points=points,
         reliability=measure.reliability(labels, probabilities, patients, params),
         review=measure.review(labels, calls, patients),
+        studies=measure.studies(Studies.of(sealed.table), probabilities, thresholds, frozen, sealed.incomplete, params),
         localisation=Localisation(
             hit_rate=rate(np.array([watch.hits[row] for row in pointed], dtype=bool), patients[pointed])
         ),

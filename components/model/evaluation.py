@@ -86,6 +86,51 @@ class Review(_Part):
     specificity: Estimate | None
 
 
+class StudyPoint(_Part):
+    """Both rates at one threshold on the probability of a study."""
+
+    threshold: float
+    source_role: str
+    sensitivity: Estimate
+    specificity: Estimate
+
+
+class StudyPoints(_Part):
+    high_sensitivity: StudyPoint
+    high_specificity: StudyPoint
+
+
+class Combined(_Part):
+    """One rule that makes one probability of a study's images; `points`: at thresholds frozen on studies of `tune`.
+
+    None: the bundle holds none.
+    """
+
+    auroc: Estimate
+    points: StudyPoints | None
+
+
+class StudyFigures(_Part):
+    """Examinations as cases: every image of a study gives one probability (components/model/studies.py).
+
+    Attributes:
+        several: studies of more than one image; without any, every figure is that of the images.
+        mixed: studies that show a fracture on some of their images only.
+        incomplete: studies of which the test set holds some images and leaves others out.
+        as_served: a study is called when any of its images is, at the thresholds frozen on images.
+    """
+
+    studies: int
+    several: int
+    mixed: int
+    incomplete: int
+    positives: int
+    negatives: int
+    as_served: StudyPoints
+    maximum: Combined
+    noisy_or: Combined
+
+
 class Slice(_Part):
     """One value of one column.
 
@@ -120,7 +165,10 @@ class Localisation(_Part):
 
 
 class Evaluation(_Part):
-    """evaluation.json. `sensitivity` is at the high-sensitivity point, `specificity` at the high-specificity point."""
+    """evaluation.json. `sensitivity` is at the high-sensitivity point, `specificity` at the high-specificity point.
+
+    `studies` is None where every study shows a fracture, or none does.
+    """
 
     format: Literal[1] = 1
     bundle_hash: str
@@ -142,6 +190,7 @@ class Evaluation(_Part):
     points: Points
     reliability: Reliability
     review: Review
+    studies: StudyFigures | None
     localisation: Localisation
     benefit: tuple[Benefit, ...]
     slices: tuple[Slice, ...]

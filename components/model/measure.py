@@ -7,7 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from components.errors import DataError
-from components.model.evaluation import AtPrevalence, Benefit, Point, Points, Reliability, Review
+from components.model.evaluation import (
+    AtPrevalence,
+    Benefit,
+    Combined,
+    Point,
+    Points,
+    Reliability,
+    Review,
+    StudyFigures,
+    StudyPoint,
+    StudyPoints,
+)
 from components.model.reliability import calibration_error, calibration_error_null, calibration_line, net_benefit
 from components.model.statistics import (
     Estimate,
@@ -19,8 +30,9 @@ from components.model.statistics import (
     rate,
     ratios_of,
 )
+from components.model.studies import Studies
 from components.params import Evaluate
-from components.serving.bundle import Threshold, Thresholds
+from components.serving.bundle import StudyThresholds, Threshold, Thresholds
 
 CURVE = tuple(round(0.02 * k, 2) for k in range(1, 21))  # .02 to .40; the reference asks for .02 to .30
 SLOPE_RANGE = (0.8, 1.2)
@@ -113,6 +125,54 @@ def review(labels: np.ndarray, calls: Sequence[str], patients: np.ndarray) -> Re
         sensitivity=rate(called[positive], patients[positive]),
         specificity=rate(~called[negative], patients[negative]),
     )
+
+
+def studies(
+    of: Studies, probabilities: np.ndarray, images: Thresholds, frozen: StudyThresholds | None, incomplete: int,
+    params: Evaluate,
+) -> StudyFigures | None:  # fmt: skip
+    """The same figures over examinations; None where every study shows a fracture, or none does.
+
+    Args:
+        probabilities: (n,) of the images that `of` groups.
+        images, frozen: the thresholds of images, and those of studies.
+    """
+    if not of.judgeable:
+        return None
+    highest, either = of.maximum(probabilities), of.noisy_or(probabilities)
+    return StudyFigures(
+        studies=len(of.labels),
+        several=int((of.images > 1).sum()),
+        mixed=of.mixed,
+        incomplete=incomplete,
+        positives=int(of.labels.sum()),
+        negatives=int((1 - of.labels).sum()),
+        as_served=_study_points(of, highest, images),
+        maximum=_combined(of, highest, frozen.maximum if frozen else None, params),
+        noisy_or=_combined(of, either, frozen.noisy_or if frozen else None, params),
+    )
+
+
+def _combined(of: Studies, probabilities: np.ndarray, at: Thresholds | None, params: Evaluate) -> Combined:
+    return Combined(
+        auroc=ranking(of.labels, probabilities, of.patients, params)[0],
+        points=_study_points(of, probabilities, at) if at else None,
+    )
+
+
+def _study_points(of: Studies, probabilities: np.ndarray, at: Thresholds) -> StudyPoints:
+    positive = of.labels == 1
+
+    def point(threshold: Threshold) -> StudyPoint:
+        called = probabilities >= threshold.threshold
+        return StudyPoint(
+            threshold=threshold.threshold,
+            source_role=threshold.source_role,
+            sensitivity=known(rate(called[positive], of.patients[positive])),
+            specificity=known(rate(~called[~positive], of.patients[~positive])),
+        )
+
+    return StudyPoints(high_sensitivity=point(at.high_sensitivity), high_specificity=point(at.high_specificity))
 
 
 def benefit(labels: np.ndarray, probabilities: np.ndarray) -> tuple[Benefit, ...]:

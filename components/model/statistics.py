@@ -221,6 +221,11 @@ def benjamini_hochberg(p: Sequence[float] | np.ndarray, q: float) -> np.ndarray:
     return rejected
 
 
+def has_both(labels: np.ndarray) -> bool:
+    """Whether there are fractures and non-fractures."""
+    return bool(np.any(labels == 1) and np.any(labels == 0))
+
+
 def require_both(labels: np.ndarray) -> None:
     """Raises: DataError when fractures or non-fractures are missing; it says which."""
     positives, negatives = int(np.sum(labels == 1)), int(np.sum(labels == 0))

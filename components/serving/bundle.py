@@ -37,6 +37,7 @@ from components.serving.manifest import (
     Manifest,
     Model,
     Pretrained,
+    StudyThresholds,
     Threshold,
     Thresholds,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "Outputs",
     "Prediction",
     "Pretrained",
+    "StudyThresholds",
     "Threshold",
     "Thresholds",
 ]

@@ -67,6 +67,13 @@ class Thresholds(_Part):
     high_specificity: Threshold
 
 
+class StudyThresholds(_Part):
+    """For the one probability that several images of an examination give, by the rule that gives it."""
+
+    maximum: Thresholds
+    noisy_or: Thresholds
+
+
 class Data(_Part):
     training_images: int = Field(ge=0)
     accepted_sha256: Sha256
@@ -79,14 +86,21 @@ class Manifest(_Part):
     golden: Sha256 = Field(description="what Transform.golden() gave where the model was trained")
     calibration: Calibration
     thresholds: Thresholds
+    study_thresholds: StudyThresholds | None = Field(
+        default=None, description="None: `tune` had no studies of both kinds, or the bundle is older than they are"
+    )
     vocabulary: tuple[str, ...] = Field(description="the calls this bundle can make")
     data: Data
     parts: dict[str, Sha256]
 
     def encode(self) -> bytes:
-        """The one byte string that stands for this manifest; its SHA-256 is the bundle's hash."""
-        body = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return body.encode() + b"\n"
+        """The one byte string that stands for this manifest; its SHA-256 is the bundle's hash.
+
+        What a bundle was made without is not written: one that is older than a field stays the bundle it is.
+        """
+        body = self.model_dump(mode="json", exclude_unset=True)
+        text = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return text.encode() + b"\n"
 
     @classmethod
     def decode(cls, raw: bytes, *, where: str) -> Manifest:

@@ -32,7 +32,7 @@ def main() -> None:
     runtime.start(1)
     model = network.build(chosen.backbone, chosen.size, None, 0.0)
     calibrated = Calibrated.model_validate(
-        CURVE | {"thresholds": {"high_sensitivity": POINT, "high_specificity": POINT}}
+        CURVE | {"thresholds": {"high_sensitivity": POINT, "high_specificity": POINT}, "study_thresholds": None}
     )
     graph = Graph(convert(model, calibrated, "float32"), chosen.size, where=Path("benchmark"))
     square = np.random.default_rng(0).integers(0, 256, (chosen.size, chosen.size), np.uint8)

@@ -71,6 +71,7 @@ def write(folder: Path, roles: dict[str, int], *, labels: np.ndarray | None = No
             "image_id": image_id,
             "patient_id": [f"patient{n // 2:04d}" for n in range(len(role))],
             "group_id": [f"patient{n // 2:04d}" for n in range(len(role))],
+            "study_id": image_id,
             "grouping": "patient",
             "rows": SIZE,
             "columns": SIZE,

@@ -104,6 +104,16 @@ def test_denominators_are_the_right_ones(done):
     assert found.localisation.hit_rate.n == 40
 
 
+def test_studies_are_cases_of_their_own(done):
+    """60 studies of two images, 40 with a fracture; one of them is judged without the image that was left out."""
+    found = Evaluation.read(done).studies
+
+    assert (found.studies, found.several, found.positives, found.negatives) == (60, 60, 40, 20)
+    assert (found.mixed, found.incomplete) == (40, 1)
+    assert (found.maximum.auroc.n, found.as_served.high_sensitivity.sensitivity.n) == (60, 40)
+    assert found.noisy_or.points.high_specificity.specificity.n == 20
+
+
 def test_the_scores_are_the_served_ones(done, archive, released):
     """predictions.parquet holds what Bundle.predict says, for every image, with its call."""
     table = pd.read_parquet(done / "predictions.parquet").set_index("image_id")

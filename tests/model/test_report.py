@@ -16,9 +16,10 @@ from components.model.gallery import Gallery, draw
 from components.model.report import estimate, render
 from components.model.slices import slices
 from components.model.statistics import Estimate
+from components.model.studies import Studies
 from components.params import Evaluate
 from components.radiograph.labels import Box
-from components.serving.bundle import Bundle, Prediction, Threshold, Thresholds
+from components.serving.bundle import Bundle, Prediction, StudyThresholds, Threshold, Thresholds
 
 IMAGES = 200
 PARAMS = Evaluate(resamples=200, prevalences=(0.05, 0.2), min_slice=10, seed=0)
@@ -36,7 +37,7 @@ def page(tiny_bundle: Path) -> str:
     p = 1 / (1 + np.exp(-(random.normal(size=IMAGES) * 1.3 + 2 * labels - 1)))
     patients = np.array([f"p{n // 2}" for n in range(IMAGES)])
     site = np.where(np.arange(IMAGES) < 190, "north <b>", "south")
-    table = pd.DataFrame({"label": labels, "patient_id": patients, "site": site})
+    table = pd.DataFrame({"label": labels, "patient_id": patients, "study_id": patients, "site": site})
     gallery = Gallery(labels)
     for row in range(IMAGES):
         heat = np.zeros((40, 30), np.float32)
@@ -65,6 +66,7 @@ def page(tiny_bundle: Path) -> str:
         points=points,
         reliability=measure.reliability(labels, p, patients, PARAMS),
         review=measure.review(labels, ["review"] * IMAGES, patients),
+        studies=measure.studies(Studies.of(table), p, CUTS, StudyThresholds(maximum=CUTS, noisy_or=CUTS), 3, PARAMS),
         localisation=Localisation(hit_rate=None),
         benefit=measure.benefit(labels, p),
         slices=slices(table, p, CUTS, PARAMS),
@@ -128,6 +130,8 @@ def test_what_it_must_say(page):
         '<td colspan="4">insufficient</td>',
         "no fracture has boxes",
         "random weights",
+        "100 studies, 100 of several images; 67 show a fracture, 67 of them on some of their images only.",
+        "3 are judged on a part of their images",
     ):
         assert text in page, text
 

@@ -185,6 +185,15 @@ def test_an_unknown_key_is_refused(bundle):
         Bundle.open(bundle)
 
 
+def test_an_older_bundle_stays_the_bundle_it_is(bundle):
+    """One from before studies had thresholds opens, under the hash it was signed with."""
+    rewrite(bundle, lambda body: body.pop("study_thresholds"))
+    found = Bundle.open(bundle)
+
+    assert found.manifest.study_thresholds is None
+    assert found.hash == hashlib.sha256((bundle / "manifest.json").read_bytes()).hexdigest()
+
+
 def test_a_threshold_chosen_on_test_is_refused(bundle):
     rewrite(bundle, lambda body: body["thresholds"]["high_sensitivity"].update(source_role="test"))
 
