@@ -37,12 +37,19 @@ class AtPrevalence(_Part):
 
 
 class Point(_Part):
-    """Both rates at one threshold, frozen before the test set was seen."""
+    """Both rates at one threshold, frozen before the test set was seen.
+
+    Attributes:
+        sensitivity: which is recall.
+        precision: the share of fractures among what is called, at the prevalence of this very test set, which is
+            enriched: `at_prevalence` says what a call is worth in use. None: nothing is called.
+    """
 
     threshold: float
     source_role: str
     sensitivity: Estimate
     specificity: Estimate
+    precision: Estimate | None
     accuracy: Estimate
     f1: Estimate | None
     at_prevalence: tuple[AtPrevalence, ...]

@@ -86,6 +86,7 @@ def _point(
         source_role=at.source_role,
         sensitivity=known(rate(called[positive], patients[positive])),
         specificity=known(rate(~called[~positive], patients[~positive])),
+        precision=rate(positive[called], patients[called]),
         accuracy=known(rate(called == positive, patients)),
         f1=f1,
         at_prevalence=tuple(

@@ -104,6 +104,16 @@ def test_denominators_are_the_right_ones(done):
     assert found.localisation.hit_rate.n == 40
 
 
+def test_precision_is_over_what_was_called(done):
+    """At the high-specificity point: fractures among the calls, at this test set's own prevalence."""
+    table = pd.read_parquet(done / "predictions.parquet")
+    point = Evaluation.read(done).points.high_specificity
+    called = table[table["probability"] >= point.threshold]
+
+    assert point.precision.n == len(called)
+    assert point.precision.value == called["label"].mean()
+
+
 def test_studies_are_cases_of_their_own(done):
     """60 studies of two images, 40 with a fracture; one of them is judged without the image that was left out."""
     found = Evaluation.read(done).studies

@@ -130,6 +130,8 @@ def test_what_it_must_say(page):
         '<td colspan="4">insufficient</td>',
         "no fracture has boxes",
         "random weights",
+        "Sensitivity (recall)",
+        "Precision, which is the PPV at this test set's own prevalence",
         "100 studies, 100 of several images; 67 show a fracture, 67 of them on some of their images only.",
         "3 are judged on a part of their images",
     ):
