@@ -168,6 +168,7 @@ class Train(Section):
 class Calibrate(Section):
     high_sensitivity: Share = Field(description="sensitivity the low threshold keeps on `tune`")
     high_specificity: Share = Field(description="specificity the high threshold keeps on `tune`")
+    conformal_alpha: float = Field(gt=0, le=0.5, description="share of a class that its prediction sets may miss")
 
 
 class Export(Section):

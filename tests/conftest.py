@@ -196,7 +196,9 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, cut in zip(("high_sensitivity", "high_specificity"), cuts, strict=True)
     }
     curve = {"slope": 1.0, "intercept": 0.0, "source_role": "calibrate", "n": 6, "thresholds": points}
-    curve["study_thresholds"] = {"maximum": points, "noisy_or": points}
+    sets = {"alpha": 0.1, "fracture_from": float(cuts[0]), "no_fracture_to": float(cuts[1]), "source_role": "calibrate"}
+    curve |= {"study_thresholds": {"maximum": points, "noisy_or": points}}
+    curve |= {"conformal": sets | {"fracture_patients": 3, "no_fracture_patients": 3}}
     (folder / "calibration.json").write_text(Calibrated.model_validate(curve).model_dump_json())
     export(
         accepted=folder / "accepted",

@@ -1,7 +1,7 @@
 """Step: logits into probabilities (Platt, on role `calibrate`), and two frozen operating points (on role `tune`).
 
-The points are frozen twice: on images, which is what is served, and on studies, whose one probability is higher than
-that of any of its images and so calls more at the same threshold.
+The points are frozen twice: on images, which is what is served, and on studies, whose one probability is at least that
+of any of its images and so calls more at the same threshold. Role `calibrate` also fixes the prediction sets.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import numpy as np
 from components.dataset.store import atomic_path
 from components.errors import DataError
 from components.model import examples, network
+from components.model.conformal import conformal
 from components.model.statistics import high_sensitivity_threshold, high_specificity_threshold
 from components.model.studies import Studies
 from components.model.training import MODEL
 from components.params import Calibrate
-from components.serving.bundle import Calibration, StudyThresholds, Threshold, Thresholds
+from components.serving.bundle import Calibration, Conformal, StudyThresholds, Threshold, Thresholds
 
 
 class Calibrated(Calibration):
@@ -26,6 +27,7 @@ class Calibrated(Calibration):
 
     thresholds: Thresholds
     study_thresholds: StudyThresholds | None
+    conformal: Conformal
 
     @classmethod
     def read(cls, path: Path) -> Calibrated:
@@ -51,7 +53,8 @@ def calibrate(*, accepted: Path, prepared: Path, trained: Path, calibration: Pat
     fit.require_both("calibrate", "calibrate")
     tune.require_both("tune", "calibrate")
     model = network.load(trained / MODEL)
-    slope, intercept = platt(fit.labels, network.logits(model, fit.pixels))
+    logits = network.logits(model, fit.pixels)
+    slope, intercept = platt(fit.labels, logits)
     if slope <= 0:
         raise DataError(
             f"calibrate: slope {slope:.3f} on {len(fit.table)} images of role calibrate: fractures score below "
@@ -71,6 +74,12 @@ def calibrate(*, accepted: Path, prepared: Path, trained: Path, calibration: Pat
         )
         if studies.judgeable
         else None,
+        conformal=conformal(
+            fit.labels,
+            sigmoid(slope * logits + intercept),
+            fit.table["group_id"].to_numpy(str),
+            params.conformal_alpha,
+        ),
     )
     with atomic_path(calibration) as temporary:
         temporary.write_text(json.dumps(found.model_dump(mode="json"), indent=2, sort_keys=True) + "\n")

@@ -12,7 +12,7 @@ from components.model.calibrate import Calibrated
 from components.model.evaluation import WEAK, WEAK_NOTE
 from components.model.examples import Examples
 from components.model.training import Training
-from components.serving.bundle import Thresholds
+from components.serving.bundle import Conformal, Thresholds
 
 _TEMPLATE = """\
 # Model card
@@ -65,6 +65,7 @@ choosing images, of these sites and regions:
 | High-specificity threshold, chosen on `tune` | {high:.4f} |
 | The same two for a study: highest probability of its images | {maximum} |
 | The same two for a study: noisy-or over its images | {noisy_or} |
+| Prediction sets, fixed on `calibrate` | {sets} |
 | Largest difference of probability, released graph against trained network | {gap:.1e} |
 | Seed | {seed} |
 | Software | {versions} |
@@ -72,7 +73,8 @@ choosing images, of these sites and regions:
 ## Key metrics, fairness, usefulness
 
 In the evaluation report of this bundle: AUROC, sensitivity and specificity with patient-clustered intervals, of images
-and of studies, calibration, decision curves, and slices by site, device, view, region, age, sex and hour.
+and of studies, prediction sets, calibration, decision curves, and slices by site, device, view, region, age, sex and
+hour.
 
 ## Not available
 
@@ -119,6 +121,7 @@ def render(training: Training, curve: Calibrated, held: Examples, seen: pd.DataF
         high=curve.thresholds.high_specificity.threshold,
         maximum=_pair(curve.study_thresholds.maximum if curve.study_thresholds else None),
         noisy_or=_pair(curve.study_thresholds.noisy_or if curve.study_thresholds else None),
+        sets=_sets(curve.conformal),
         gap=gap,
         versions=", ".join(f"{name} {number}" for name, number in sorted(training.versions.items())),
     )
@@ -128,6 +131,13 @@ def _pair(thresholds: Thresholds | None) -> str:
     if thresholds is None:
         return "none: `tune` has no studies of both kinds"
     return f"{thresholds.high_sensitivity.threshold:.4f}, {thresholds.high_specificity.threshold:.4f}"
+
+
+def _sets(cuts: Conformal) -> str:
+    return (
+        f"`fracture` from {cuts.fracture_from:.4f}, `no_fracture` up to {cuts.no_fracture_to:.4f}: to hold the true "
+        f"label for {100 * (1 - cuts.alpha):g}% of either class"
+    )
 
 
 def _networks(training: Training) -> str:

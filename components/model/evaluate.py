@@ -70,7 +70,7 @@ def evaluate(*, accepted: Path, studies: Path, bundle: Path, evaluation: Path, p
     calls = [model.call(float(p)) for p in probabilities]
     auroc, auprc = measure.ranking(labels, probabilities, patients, params)
     points = measure.points(labels, probabilities, patients, thresholds, params)
-    frozen = model.manifest.study_thresholds
+    frozen, cuts = model.manifest.study_thresholds, model.manifest.conformal
     pointed = np.array([row for row in sorted(watch.hits) if labels[row] == 1], dtype=int)
     found = Evaluation(
         bundle_hash=model.hash,
@@ -92,6 +92,7 @@ def evaluate(*, accepted: Path, studies: Path, bundle: Path, evaluation: Path, p
         points=points,
         reliability=measure.reliability(labels, probabilities, patients, params),
         review=measure.review(labels, calls, patients),
+        sets=measure.sets(labels, probabilities, patients, cuts),
         studies=measure.studies(Studies.of(sealed.table), probabilities, thresholds, frozen, sealed.incomplete, params),
         localisation=Localisation(
             hit_rate=rate(np.array([watch.hits[row] for row in pointed], dtype=bool), patients[pointed])

@@ -93,6 +93,25 @@ class Review(_Part):
     specificity: Estimate | None
 
 
+class Sets(_Part):
+    """Prediction sets that role `calibrate` fixed (components/model/conformal.py): do they keep their promise here?
+
+    Attributes:
+        fracture_covered, no_fracture_covered: share of a class whose sets hold its label; 1 - alpha is promised.
+        settled: share of images with one label in the set; `both` and `none` are the others, looked at first.
+        sensitivity, specificity: of the label of the settled ones; None: nothing of that kind is settled.
+    """
+
+    alpha: float
+    fracture_covered: Estimate
+    no_fracture_covered: Estimate
+    settled: Estimate
+    both: Estimate
+    none: Estimate
+    sensitivity: Estimate | None
+    specificity: Estimate | None
+
+
 class StudyPoint(_Part):
     """Both rates at one threshold on the probability of a study."""
 
@@ -174,7 +193,7 @@ class Localisation(_Part):
 class Evaluation(_Part):
     """evaluation.json. `sensitivity` is at the high-sensitivity point, `specificity` at the high-specificity point.
 
-    `studies` is None where every study shows a fracture, or none does.
+    `sets` is None where the bundle is older than they are, `studies` where every study shows a fracture, or none does.
     """
 
     format: Literal[1] = 1
@@ -197,6 +216,7 @@ class Evaluation(_Part):
     points: Points
     reliability: Reliability
     review: Review
+    sets: Sets | None
     studies: StudyFigures | None
     localisation: Localisation
     benefit: tuple[Benefit, ...]

@@ -99,6 +99,7 @@ def manifest(
         calibration=parts.Calibration(**curve.model_dump(include=set(parts.Calibration.model_fields))),
         thresholds=curve.thresholds,
         study_thresholds=curve.study_thresholds,
+        conformal=curve.conformal,
         vocabulary=(FRACTURE, NO_FRACTURE, "review"),
         data=parts.Data(training_images=images, accepted_sha256=rows_sha256(accepted)),
         parts={name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in parts.PARTS},

@@ -15,6 +15,7 @@ from components.model.evaluation import (
     Points,
     Reliability,
     Review,
+    Sets,
     StudyFigures,
     StudyPoint,
     StudyPoints,
@@ -32,7 +33,8 @@ from components.model.statistics import (
 )
 from components.model.studies import Studies
 from components.params import Evaluate
-from components.serving.bundle import StudyThresholds, Threshold, Thresholds
+from components.radiograph.labels import FRACTURE, NO_FRACTURE
+from components.serving.bundle import Conformal, StudyThresholds, Threshold, Thresholds
 
 CURVE = tuple(round(0.02 * k, 2) for k in range(1, 21))  # .02 to .40; the reference asks for .02 to .30
 SLOPE_RANGE = (0.8, 1.2)
@@ -125,6 +127,25 @@ def review(labels: np.ndarray, calls: Sequence[str], patients: np.ndarray) -> Re
         share=known(rate(~kept, patients)),
         sensitivity=rate(called[positive], patients[positive]),
         specificity=rate(~called[negative], patients[negative]),
+    )
+
+
+def sets(labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray, cuts: Conformal | None) -> Sets | None:
+    """Whether the prediction sets cover as promised, and how many of them settle an image; None without `cuts`."""
+    if cuts is None:
+        return None
+    inside = [cuts.labels(float(p)) for p in probabilities]
+    fracture, other = (np.array([label in one for one in inside]) for label in (FRACTURE, NO_FRACTURE))
+    positive, settled = labels == 1, fracture != other
+    return Sets(
+        alpha=cuts.alpha,
+        fracture_covered=known(rate(fracture[positive], patients[positive])),
+        no_fracture_covered=known(rate(other[~positive], patients[~positive])),
+        settled=known(rate(settled, patients)),
+        both=known(rate(fracture & other, patients)),
+        none=known(rate(~fracture & ~other, patients)),
+        sensitivity=rate(fracture[settled & positive], patients[settled & positive]),
+        specificity=rate(other[settled & ~positive], patients[settled & ~positive]),
     )
 
 

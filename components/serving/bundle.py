@@ -33,6 +33,7 @@ from components.serving.manifest import (
     REFERENCE,
     TRAINING_IMAGES,
     Calibration,
+    Conformal,
     Data,
     Manifest,
     Model,
@@ -54,6 +55,7 @@ __all__ = [
     "Bundle",
     "Calibration",
     "Call",
+    "Conformal",
     "Data",
     "Graph",
     "Manifest",
@@ -211,6 +213,11 @@ class Bundle:
         if probability < min(cuts):
             return "no_fracture"
         return "fracture" if probability >= max(cuts) else "review"
+
+    def settled(self, probability: float) -> bool:
+        """Whether the image's prediction set is one label; a bundle without sets says nothing against any image."""
+        sets = self.manifest.conformal
+        return sets is None or len(sets.labels(probability)) == 1
 
 
 def _read(folder: Path, name: str) -> bytes:

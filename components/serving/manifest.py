@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.errors import BundleCorrupt
+from components.radiograph.labels import FRACTURE, NO_FRACTURE
 from components.radiograph.pixels import Transform
 
 FORMAT = 1
@@ -74,6 +75,25 @@ class StudyThresholds(_Part):
     noisy_or: Thresholds
 
 
+class Conformal(_Part):
+    """Sets of labels that miss at most `alpha` of the fractures, and of the others (components/model/conformal.py).
+
+    An image whose set is not one label is a person's to look at first.
+    """
+
+    alpha: float = Field(gt=0, lt=1)
+    fracture_from: Probability = Field(description="`fracture` is in the set at or above this calibrated probability")
+    no_fracture_to: Probability = Field(description="`no_fracture` is in the set at or below it")
+    fracture_patients: int = Field(gt=0, description="whose images fixed fracture_from")
+    no_fracture_patients: int = Field(gt=0)
+    source_role: Literal["calibrate"]
+
+    def labels(self, probability: float) -> tuple[str, ...]:
+        """The set of one image: one label, both, or none."""
+        inside = {FRACTURE: probability >= self.fracture_from, NO_FRACTURE: probability <= self.no_fracture_to}
+        return tuple(label for label, member in inside.items() if member)
+
+
 class Data(_Part):
     training_images: int = Field(ge=0)
     accepted_sha256: Sha256
@@ -89,6 +109,7 @@ class Manifest(_Part):
     study_thresholds: StudyThresholds | None = Field(
         default=None, description="None: `tune` had no studies of both kinds, or the bundle is older than they are"
     )
+    conformal: Conformal | None = Field(default=None, description="None: the bundle is older than prediction sets")
     vocabulary: tuple[str, ...] = Field(description="the calls this bundle can make")
     data: Data
     parts: dict[str, Sha256]

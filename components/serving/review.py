@@ -43,7 +43,8 @@ SEVERITIES = {
     "clear": ("○", "Cleared"),
 }
 UNSAID = {"blind": "shown once it has been read", "off": "not shown while AI output is off"}
-# What needs a person comes first. A blind case has a place of its own, so that its place tells nothing.
+# What needs a person comes first, and among equal calls what its prediction set does not settle. A blind case has a
+# place of its own, so that its place tells nothing.
 ORDER = ("review", "blind", "off", "fracture", "no_fracture")
 
 
@@ -155,9 +156,19 @@ def message(request: Request, status: int, sentence: str) -> Response:
 
 def _worklist(request: Request, *, problems: list[str] | None = None, status: int = 200) -> Response:
     service = _service(request)
-    rows = [_row(service, case) for case in service.log.cases(NEWEST)]
-    rows.sort(key=lambda row: (row["answered"], not row["disagree"], ORDER.index(row["kind"])))
+    current = service.champion.current()
+    rows = [_row(service, case) | {"settled": _settled(current, case)} for case in service.log.cases(NEWEST)]
+    rows.sort(key=lambda row: (
+        row["answered"], not row["disagree"], ORDER.index(row["kind"]), row["settled"] or row["kind"] == "blind",
+    ))  # fmt: skip
     return _page(request, "worklist.html", status=status, rows=rows, problems=problems or [])
+
+
+def _settled(current: Serving | Off, case: Case) -> bool:
+    """Whether one label is in the case's prediction set; what another bundle said is not for this one to doubt."""
+    if isinstance(current, Off) or case.prediction.bundle_hash != current.bundle.hash:
+        return True
+    return current.bundle.settled(case.prediction.probability)
 
 
 def _row(service: Service, case: Case) -> dict[str, Any]:

@@ -20,7 +20,11 @@ from components.model.conversion import convert
 from components.serving.bundle import Graph
 
 POINT = {"threshold": 0.5, "source_role": "tune"}
-CURVE = {"slope": 1, "intercept": 0, "source_role": "calibrate", "n": 1}
+SETS = {"alpha": 0.1, "fracture_from": 0, "no_fracture_to": 1, "source_role": "calibrate"}
+CURVE = {
+    "slope": 1, "intercept": 0, "source_role": "calibrate", "n": 1, "study_thresholds": None,
+    "conformal": SETS | {"fracture_patients": 1, "no_fracture_patients": 1},
+}  # fmt: skip
 
 
 def main() -> None:
@@ -32,7 +36,7 @@ def main() -> None:
     runtime.start(1)
     model = network.build(chosen.backbone, chosen.size, None, 0.0)
     calibrated = Calibrated.model_validate(
-        CURVE | {"thresholds": {"high_sensitivity": POINT, "high_specificity": POINT}, "study_thresholds": None}
+        CURVE | {"thresholds": {"high_sensitivity": POINT, "high_specificity": POINT}}
     )
     graph = Graph(convert(model, calibrated, "float32"), chosen.size, where=Path("benchmark"))
     square = np.random.default_rng(0).integers(0, 256, (chosen.size, chosen.size), np.uint8)

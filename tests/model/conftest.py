@@ -147,7 +147,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     found = write(tmp_path_factory.mktemp("trained"), {"train": 96, "tune": 24, "calibrate": 40})
     made = Trained(found.folder)
     train(**made.inputs, trained=made.trained, params=settings())
-    points = Calibrate(high_sensitivity=0.95, high_specificity=0.95)
+    points = Calibrate(high_sensitivity=0.95, high_specificity=0.95, conformal_alpha=0.1)
     calibrate(**made.inputs, trained=made.trained, calibration=made.calibration, params=points)
     return made
 

@@ -16,7 +16,7 @@ from components.model import examples, network
 from components.model.calibrate import Calibrated, calibrate, platt, sigmoid
 from components.params import Calibrate
 
-POINTS = Calibrate(high_sensitivity=0.95, high_specificity=0.95)
+POINTS = Calibrate(high_sensitivity=0.95, high_specificity=0.95, conformal_alpha=0.1)
 
 
 def test_a_known_curve_is_recovered():

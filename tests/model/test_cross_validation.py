@@ -17,7 +17,7 @@ from components.model.train import train
 from components.model.training import Training
 from components.params import Calibrate, Evaluate
 
-POINTS = Calibrate(high_sensitivity=0.95, high_specificity=0.95)
+POINTS = Calibrate(high_sensitivity=0.95, high_specificity=0.95, conformal_alpha=0.1)
 JUDGE = Evaluate(resamples=200, prevalences=(0.1,), min_slice=30, seed=1)
 
 

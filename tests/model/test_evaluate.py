@@ -114,6 +114,17 @@ def test_precision_is_over_what_was_called(done):
     assert point.precision.value == called["label"].mean()
 
 
+def test_sets_are_the_bundles(done, released):
+    """Coverage is over each class, at the cuts that `calibrate` fixed."""
+    table, cuts = pd.read_parquet(done / "predictions.parquet"), Bundle.open(released).manifest.conformal
+    found = Evaluation.read(done).sets
+    fractures = table[table["label"] == 1]
+
+    assert (found.fracture_covered.n, found.no_fracture_covered.n, found.settled.n) == (40, 80, 120)
+    assert found.fracture_covered.value == (fractures["probability"] >= cuts.fracture_from).mean()
+    assert found.settled.value + found.both.value + found.none.value == pytest.approx(1)
+
+
 def test_studies_are_cases_of_their_own(done):
     """60 studies of two images, 40 with a fracture; one of them is judged without the image that was left out."""
     found = Evaluation.read(done).studies

@@ -46,6 +46,7 @@ def page(tiny_bundle: Path) -> str:
         gallery.offer(row, random.integers(0, 255, (40, 30)).astype(np.uint8), seen, [])
     auroc, auprc = measure.ranking(labels, p, patients, PARAMS)
     points = measure.points(labels, p, patients, CUTS, PARAMS)
+    manifest = Bundle.open(tiny_bundle).manifest
     found = Evaluation(
         bundle_hash="ab" * 32,
         accepted_sha256="cd" * 32,
@@ -66,12 +67,13 @@ def page(tiny_bundle: Path) -> str:
         points=points,
         reliability=measure.reliability(labels, p, patients, PARAMS),
         review=measure.review(labels, ["review"] * IMAGES, patients),
+        sets=measure.sets(labels, p, patients, manifest.conformal),
         studies=measure.studies(Studies.of(table), p, CUTS, StudyThresholds(maximum=CUTS, noisy_or=CUTS), 3, PARAMS),
         localisation=Localisation(hit_rate=None),
         benefit=measure.benefit(labels, p),
         slices=slices(table, p, CUTS, PARAMS),
     )
-    return render(found, labels, p, patients, gallery, Bundle.open(tiny_bundle).manifest)
+    return render(found, labels, p, patients, gallery, manifest)
 
 
 def test_nothing_is_fetched(page):
@@ -130,6 +132,7 @@ def test_what_it_must_say(page):
         '<td colspan="4">insufficient</td>',
         "no fracture has boxes",
         "random weights",
+        "to hold the true label for 90% of either class",
         "Sensitivity (recall)",
         "Precision, which is the PPV at this test set's own prevalence",
         "100 studies, 100 of several images; 67 show a fracture, 67 of them on some of their images only.",

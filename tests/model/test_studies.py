@@ -18,7 +18,7 @@ from components.params import Calibrate, Evaluate
 from components.serving.bundle import StudyThresholds, Threshold, Thresholds
 
 PARAMS = Evaluate(resamples=200, prevalences=(0.05,), min_slice=10, seed=0)
-POINTS = Calibrate(high_sensitivity=0.95, high_specificity=0.95)
+POINTS = Calibrate(high_sensitivity=0.95, high_specificity=0.95, conformal_alpha=0.1)
 CUTS = Thresholds(
     high_sensitivity=Threshold(threshold=0.3, source_role="tune"),
     high_specificity=Threshold(threshold=0.7, source_role="tune"),

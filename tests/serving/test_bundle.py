@@ -116,6 +116,19 @@ def test_crossed_thresholds_still_make_sense(opened):
     )
 
 
+def test_a_set_of_one_label_settles(opened):
+    """Both labels, or none, do not; a bundle without sets doubts no image."""
+    sets = opened.manifest.conformal.model_copy(update={"fracture_from": 0.3, "no_fracture_to": 0.6})
+
+    def settled(probability, conformal):
+        manifest = opened.manifest.model_copy(update={"conformal": conformal})
+        return Bundle(opened.folder, manifest, opened.hash, opened.graph).settled(probability)
+
+    assert [settled(p, sets) for p in (0.2, 0.3, 0.6, 0.7)] == [True, False, False, True]
+    assert not settled(0.5, sets.model_copy(update={"fracture_from": 0.6, "no_fracture_to": 0.3}))
+    assert settled(0.5, None)
+
+
 def test_threads_get_their_own_answers(opened):
     """Forty predictions from eight threads equal the forty made one by one."""
     images = [picture(seed, 64, 64) for seed in range(40)]
@@ -186,11 +199,11 @@ def test_an_unknown_key_is_refused(bundle):
 
 
 def test_an_older_bundle_stays_the_bundle_it_is(bundle):
-    """One from before studies had thresholds opens, under the hash it was signed with."""
-    rewrite(bundle, lambda body: body.pop("study_thresholds"))
+    """One from before study thresholds and prediction sets opens, under the hash it was signed with."""
+    rewrite(bundle, lambda body: [body.pop(name) for name in ("study_thresholds", "conformal")])
     found = Bundle.open(bundle)
 
-    assert found.manifest.study_thresholds is None
+    assert (found.manifest.study_thresholds, found.manifest.conformal) == (None, None)
     assert found.hash == hashlib.sha256((bundle / "manifest.json").read_bytes()).hexdigest()
 
 

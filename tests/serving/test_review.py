@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from datetime import timedelta
 
 import pytest
 
 from components.promotion.ledger import Ledger, SigningKey
 from components.promotion.switch import stop
+from components.serving.bundle import Bundle
 from components.serving.review import warnings
 from components.serving.store import PredictionLog
 
@@ -48,6 +50,21 @@ def test_what_needs_a_person_comes_first(config, said, running):
         rows = re.findall(r'<tr class="(\w+)', client.get("/").text)
 
     assert rows == ["review", "blind", "fracture", "no_fracture"]
+
+
+def test_among_equal_calls_the_unsettled_come_first(config, said, noon, publish, running, tiny_bundle):
+    """A set of both labels is for a person to look at first; in a blind case nothing of it shows."""
+    found = publish(config.ledger.parent, tiny_bundle)
+    both = Bundle.open(tiny_bundle).manifest.conformal.fracture_from
+    cases = [
+        said(image_id=f"i{n}", bundle_hash=found, probability=p, audit=n > 1, time=noon + timedelta(minutes=n))
+        for n, p in enumerate((both, 0.0, both, 0.0))
+    ]
+    logged(config, *cases)
+    with running(config) as client:
+        rows = re.findall(r"/cases/(\w+)", client.get("/").text)
+
+    assert rows == [cases[n].id for n in (0, 1, 3, 2)]
 
 
 def test_a_case_that_was_read_steps_back(config, said, noon, running):

@@ -1,0 +1,99 @@
+"""Prediction sets: the cuts are the known ones, and either class is covered as often as promised, whoever has how many
+images."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.model import measure
+from components.model.conformal import conformal
+
+
+def test_one_image_a_patient_gives_the_textbook_quantile():
+    """19 fractures at alpha .1: the 18th of 19 from above, which is ceil(20 * .9); 9 others: the 9th from below."""
+    p = np.r_[np.arange(1, 20) / 20, np.arange(1, 10) / 20]
+    found = conformal(np.r_[np.ones(19), np.zeros(9)], p, np.arange(28).astype(str), 0.1)
+
+    assert (found.fracture_from, found.no_fracture_to) == (2 / 20, 9 / 20)
+    assert (found.fracture_patients, found.no_fracture_patients) == (19, 9)
+
+
+def test_too_few_patients_exclude_nothing():
+    """Eight patients cannot say what a tenth of the others look like, with however many images."""
+    found = conformal(np.r_[np.ones(80), np.zeros(80)], np.linspace(0, 1, 160), (np.arange(160) // 10).astype(str), 0.1)
+
+    assert (found.fracture_from, found.no_fracture_to) == (0.0, 1.0)
+    assert found.labels(0.5) == ("fracture", "no_fracture")
+
+
+def test_a_patient_weighs_as_one_however_many_images_it_has():
+    """A patient whose one image is taken a hundred times changes no cut."""
+    random = np.random.default_rng(0)
+    label, p, who = np.arange(60) % 2.0, random.random(60), np.arange(60)
+    again = np.r_[np.arange(60), np.zeros(99, int), np.ones(99, int)]
+
+    assert conformal(label[again], p[again], who[again], 0.1) == conformal(label, p, who, 0.1)
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(1, 99)), min_size=30, max_size=80), st.floats(0.1, 5))
+def test_only_the_order_of_the_scores_counts(rows, slope):
+    """Whatever rising line is fitted on the same images, each is in the same set: Platt takes nothing away."""
+    who, percent = (np.array(column) for column in zip(*rows, strict=True))
+    p = percent / 100
+    label = np.arange(len(rows)) % 2.0
+    bent = p**slope  # rises; its values are others
+    plain, other = conformal(label, p, who, 0.2), conformal(label, bent, who, 0.2)
+
+    assert [plain.labels(v) for v in p] == [other.labels(v) for v in bent]
+
+
+def patients(random: np.random.Generator, count: int, label: int) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities and owners of one to nine strongly correlated images a patient; who has many is sicker."""
+    images = random.integers(1, 10, count)
+    own = random.normal(size=count) + 1.5 * label + 0.1 * images
+    logits = np.repeat(own, images) + 0.4 * random.normal(size=images.sum())
+    return 1 / (1 + np.exp(-logits)), np.repeat(np.arange(count), images)
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.2])
+def test_either_class_is_covered_in_the_mean_over_draws(alpha):
+    """Simulation, 400 draws of 30 fractured and 60 other patients: at least 1 - alpha of a new patient's images, and
+    not much more; the fractures are harder, and not paid for by the others."""
+    random, covered = np.random.default_rng(7), np.zeros((400, 2))
+    for run in range(400):
+        (p1, who1), (p0, who0) = patients(random, 30, 1), patients(random, 60, 0)
+        labels = np.r_[np.ones(len(p1)), np.zeros(len(p0))]
+        cuts = conformal(labels, np.r_[p1, p0], np.r_[who1, 100 + who0], alpha)
+        for column, name in ((0, "fracture"), (1, "no_fracture")):
+            p, who = patients(random, 60, 1 - column)
+            inside = np.array([name in cuts.labels(v) for v in p])
+            covered[run, column] = (np.bincount(who, weights=inside) / np.bincount(who)).mean()
+    error = covered.std(axis=0) / 20
+
+    assert (covered.mean(axis=0) >= 1 - alpha - 2 * error).all()
+    assert (covered.mean(axis=0) <= 1 - alpha + 0.04).all()
+
+
+def test_the_figures_of_sets():
+    """Four images, cuts .4 and .6: one set of both labels, two settled rightly, one wrongly, no empty one."""
+    kinds = np.r_[np.ones(10), np.zeros(10)]
+    cuts = conformal(kinds, np.r_[np.full(10, 0.4), np.full(10, 0.6)], np.arange(20), 0.1)
+    found = measure.sets(np.array([1.0, 1, 0, 0]), np.array([0.5, 0.9, 0.3, 0.8]), np.arange(4), cuts)
+
+    assert (found.fracture_covered.value, found.no_fracture_covered.value) == (1.0, 0.5)
+    assert (found.both.value, found.settled.value, found.none.value) == (0.25, 0.75, 0.0)
+    assert (found.sensitivity.value, found.specificity.value) == (1.0, 0.5)
+    assert measure.sets(kinds, kinds, np.arange(20), None) is None
+
+
+def test_the_cuts_name_their_role(trained):
+    """They come from `calibrate`, over its patients: 20 pairs of one fracture and one other."""
+    body = json.loads(trained.calibration.read_text())["conformal"]
+
+    assert (body["source_role"], body["alpha"]) == ("calibrate", 0.1)
+    assert (body["fracture_patients"], body["no_fracture_patients"]) == (20, 20)
