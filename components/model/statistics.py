@@ -2,7 +2,7 @@
 
 Images of one patient resemble each other, so patients, not images, are the sample: rates carry a Wilson interval with
 the patients' design effect, everything else a bootstrap that draws patients. With three correlated images a patient an
-image-level 95% interval for AUROC covers about 84%; these cover what they say (tests/model/test_statistics.py).
+image-level 95% interval for AUROC covers about 84%; these cover what they say (tests/model/test_promises.py).
 
 Throughout: labels (n,) 1 fracture or 0 none; scores and probabilities (n,), higher means fracture; an image is called
 positive at a threshold when its probability is at least the threshold; `weights` (..., n) counts how often an image is

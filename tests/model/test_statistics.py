@@ -1,4 +1,4 @@
-"""Statistics: known values, invariants, and promises kept in simulation."""
+"""Statistics: known values and invariants; what is promised of many samples is in test_promises."""
 
 from __future__ import annotations
 
@@ -11,17 +11,10 @@ from hypothesis import strategies as st
 
 from components.errors import DataError
 from components.model import statistics as s
-from components.model.reliability import calibration_error, calibration_error_null, calibration_line, net_benefit
+from components.model.reliability import calibration_error_null, calibration_line, net_benefit
+from tests.benchmarks.promises import clustered
 
 LABELS = np.array([0.0, 0, 1, 1])
-
-
-def clustered(random: np.random.Generator, patients: int, images: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`images` strongly correlated images a patient, all with the patient's label; the true AUROC is .7894."""
-    label = (random.random(patients) < 0.4).astype(float)
-    shared = random.normal(size=patients) + 1.264 * label
-    scores = 0.9 * np.repeat(shared, images) + np.sqrt(1 - 0.81) * random.normal(size=patients * images)
-    return np.repeat(label, images), scores, np.repeat(np.arange(patients), images)
 
 
 def test_an_estimate_prints_as_journals_print_it():
@@ -188,31 +181,6 @@ def test_the_same_seed_draws_the_same_patients():
     assert np.array_equal(draws[0], draws[1])
 
 
-def test_intervals_over_patients_cover_and_intervals_over_images_do_not():
-    """Three correlated images a patient: the patient bootstrap covers about 95%, the image bootstrap far less."""
-    random, covered = np.random.default_rng(11), np.zeros(2)
-    for run in range(250):
-        labels, scores, patients = clustered(random, 80)
-        for k, whose in enumerate((patients, np.arange(len(labels)))):
-            draws = s.bootstrap(whose, s.auroc_of(labels, scores), resamples=250, seed=run)
-            found = s.percentile(s.auroc(labels, scores), draws[:, 0], len(labels))
-            covered[k] += found.low <= 0.7894 <= found.high
-
-    assert 0.91 <= covered[0] / 250 <= 0.985
-    assert covered[1] / 250 < 0.82
-
-
-def test_rates_cover_too():
-    """Wilson with the design effect: sensitivity .9 over 60 patients of three correlated images."""
-    random, covered = np.random.default_rng(5), 0
-    for _ in range(1000):
-        hits = random.random((60, 3)) < random.beta(0.9 * 7 / 3, 0.1 * 7 / 3, 60)[:, None]
-        found = s.rate(hits.ravel(), np.repeat(np.arange(60), 3))
-        covered += found.low <= 0.9 <= found.high
-
-    assert 0.92 <= covered / 1000 <= 0.98
-
-
 @pytest.mark.parametrize(("images", "expected"), [(500, 0.045), (1000, 0.032)])
 def test_chance_alone_gives_a_calibration_error(images, expected):
     """A perfectly calibrated, decided model (Beta(.4, .4)): mean 15-bin error .045 at 500 images, .032 at 1,000."""
@@ -221,16 +189,6 @@ def test_chance_alone_gives_a_calibration_error(images, expected):
 
     assert mean == pytest.approx(expected, abs=0.002)
     assert mean < high < 1.5 * mean
-
-
-def test_the_calibration_test_keeps_its_level():
-    """Of 400 calibrated models, about 5% exceed the null's 95th percentile."""
-    random = np.random.default_rng(8)
-    p = random.beta(0.5, 0.5, 300)
-    _, high = calibration_error_null(p, seed=1)
-    beyond = np.mean([calibration_error((random.random(300) < p).astype(float), p) > high for _ in range(400)])
-
-    assert 0.02 <= beyond <= 0.085
 
 
 def test_the_calibration_line_finds_overconfidence():
