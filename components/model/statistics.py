@@ -1,8 +1,8 @@
 """Noun: how good a classifier is, with the interval and the denominator that belong to every figure.
 
 Images of one patient resemble each other, so patients, not images, are the sample: rates carry a Wilson interval with
-the patients' design effect, everything else a bootstrap that draws patients. With three correlated images a patient an
-image-level 95% interval for AUROC covers about 84%; these cover what they say (tests/model/test_promises.py).
+the patients' design effect, everything else a bootstrap that draws patients. With three much alike images a patient an
+image-level 95% interval for AUROC covers about 76%; these cover about what they say (tests/model/test_promises.py).
 
 Throughout: labels (n,) 1 fracture or 0 none; scores and probabilities (n,), higher means fracture; an image is called
 positive at a threshold when its probability is at least the threshold; `weights` (..., n) counts how often an image is
