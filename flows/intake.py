@@ -16,7 +16,6 @@ from components.dataset.intake import intake as take_in
 from components.dataset.limits import read_limits
 from components.dataset.places import likely
 from components.dataset.quarantine import entries
-from components.dataset.store import write_catalog
 from flows import clients
 from flows.arrival import Arrival, page, unfinished
 from flows.artifacts import show
@@ -44,6 +43,7 @@ def intake(source: SecretStr | None = None, labels_file: SecretStr | None = None
             may_be_empty=entrance.may_be_empty,
             studies=studies,
             labels=labels,
+            catalog=home.root / folders[2],
             quarantine=quarantine,
             pseudonyms=clients.pseudonyms(settings),
             params=params.intake,
@@ -51,7 +51,6 @@ def intake(source: SecretStr | None = None, labels_file: SecretStr | None = None
             unfinished=unfinished(home, folders, reports),
             apart=partial(likely, role="test", params=params.split),
         )
-        effect(write_catalog)(studies, home.root / params.paths.catalog)
         record = effect(write_record)(home.root / params.paths.batches, batch.record())
         commit = effect(home.commit_data)(folders, batch.message(), [record] if record else [])
         effect(entrance.landed)()  # only now: until the commit, what was brought is the only other copy

@@ -14,7 +14,6 @@ import pytest
 import yaml
 
 from components.dataset.intake import intake
-from components.dataset.store import write_catalog
 from components.params import load
 from components.radiograph.deidentify import Pseudonyms
 from components.radiograph.phantom import DETECTOR_A, write_archive
@@ -66,12 +65,12 @@ def built(tmp_path_factory) -> Path:
         source=source.folder,
         studies=root / "data/studies",
         labels=root / "data/labels",
+        catalog=root / "data/catalog",
         quarantine=root / "quarantine",
         pseudonyms=Pseudonyms(b"p" * 32),
         params=load(root / "params.yaml").intake,
         now=datetime(2026, 1, 1, tzinfo=UTC),
     )
-    write_catalog(root / "data/studies", root / "data/catalog")
     dvc(root, "add", "--quiet", "data/studies", "data/labels", "data/catalog")
     dvc(root, "repro")
     return root

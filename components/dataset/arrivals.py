@@ -119,6 +119,7 @@ class Arrivals:
         offer: Source,
         studies: Path,
         labels: Path,
+        catalog: Path,
         quarantine: Path,
         batch: str,
         shard_bytes: int,
@@ -128,7 +129,8 @@ class Arrivals:
     ) -> None:
         self.offer, self.studies, self.labels, self.quarantine = offer, studies, labels, quarantine
         self.batch, self.shard_bytes, self.time = batch, shard_bytes, time
-        standing = read_catalog(studies)
+        standing = read_catalog(catalog, columns=["image_id", "pixel_sha256", "masked", "site"])
+        standing = standing[standing["shard"].isin([path.stem for path in shards(studies)])]
         self.ids: set[str] = set(standing["image_id"])
         self.by_pixels: dict[str, str] = dict(zip(standing["pixel_sha256"], standing["image_id"], strict=True))
         self.masked: dict[str, str | None] = dict(zip(standing["image_id"], standing["masked"], strict=True))

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from components.dataset.shortcuts import shortcuts
+from components.dataset.store import read_shard, shards
 from components.errors import DataError
 from components.radiograph.quality import FEATURES
 
@@ -33,8 +35,8 @@ def image_facts(table: pd.DataFrame, features: Path) -> pd.DataFrame:
         DataError: images without features.
     """
     columns = ["image_id", "polarity_ok", *FEATURES]
-    parts = [pd.read_parquet(path, columns=columns) for path in sorted(features.glob("*.parquet"))]
-    known = pd.concat(parts).set_index("image_id") if parts else pd.DataFrame(index=pd.Index([]))
+    parts = [read_shard(path, columns) for path in shards(features)]
+    known = pa.concat_tables(parts).to_pandas().set_index("image_id") if parts else pd.DataFrame(index=pd.Index([]))
     if missing := int((~table["image_id"].isin(known.index)).sum()):
         raise DataError(f"{features}: {missing} of {len(table)} images lack features; run `inspect`")
     facts = sized(measured_facts(known.loc[table["image_id"]].reset_index(), table["site"]), table)
@@ -104,14 +106,15 @@ def balance(rows: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
     """Images, positives and negatives by role, site, region, view, sex, age band and hardware."""
     rows = rows.copy()
     rows["age"] = pd.cut(rows["age_years"].astype(float), AGES, right=False, labels=BANDS).astype(object)
+    counted = pd.DataFrame({"images": 1, "positives": rows["label"] == 1, "negatives": rows["label"] == 0})
     found = {}
     for column in STRATA:
         values = rows[column].where(rows[column].notna(), "not stated").astype(str)
-        parts: list[dict[str, Any]] = []
-        for value, part in rows.groupby(values):
-            positives, negatives = classes(part)
-            parts.append({"value": str(value), "images": len(part), "positives": positives, "negatives": negatives})
-        found[column] = parts
+        by_value = counted.groupby(values).sum().itertuples()
+        found[column] = [
+            {"value": value, "images": images, "positives": positives, "negatives": negatives}
+            for value, images, positives, negatives in by_value
+        ]
     return found
 
 

@@ -21,7 +21,7 @@ from components.dataset.batches import BatchRecord, Counts, counted
 from components.dataset.items import Source
 from components.dataset.quarantine import entries
 from components.dataset.sources import open_source
-from components.dataset.store import content_of, next_batch, shards, sweep
+from components.dataset.store import content_of, next_batch, shards, sweep, write_catalog
 from components.dataset.workers import Bounds
 from components.radiograph.deidentify import Pseudonyms
 
@@ -82,6 +82,7 @@ def intake(
     source: Path,
     studies: Path,
     labels: Path,
+    catalog: Path,
     quarantine: Path,
     pseudonyms: Pseudonyms,
     params: params.Intake,
@@ -95,6 +96,8 @@ def intake(
 
     Args:
         source: folder or zip of DICOM files (with an optional labels.csv), or a folder in FracAtlas's layout.
+        catalog: gets an entry for every shard, at the end; and first of all for those that a killed run left without
+            one, because it tells what is in `studies`.
         quarantine: refused files, named by their hash.
         now: the time of what is said, UTC, where this batch was not begun before: else it keeps the time it began at.
         may_be_empty: an empty folder is an empty batch, not an error.
@@ -112,9 +115,11 @@ def intake(
         folder.mkdir(parents=True, exist_ok=True)
     for folder in (studies, labels, quarantine):
         sweep(folder)
+    write_catalog(studies, catalog)
     batch = _batch(studies, labels, offer, pseudonyms)
     time = _began(labels, quarantine, batch) or now.isoformat()
-    arrivals = Arrivals(offer, studies, labels, quarantine, batch, params.shard_mb * 1_000_000, time, unfinished, apart)
+    size = params.shard_mb * 1_000_000
+    arrivals = Arrivals(offer, studies, labels, catalog, quarantine, batch, size, time, unfinished, apart)
     door = Door(pseudonyms, params.max_megapixels, frozenset(arrivals.ids), params.burned_in)
     bounds = Bounds(params.seconds_per_file, params.memory_mb)
     for done, outcome in enumerate(looked(door, offer.items, bounds), start=1):
@@ -122,6 +127,7 @@ def intake(
         if progress:
             progress(done, len(offer.items))
     events = arrivals.finish()
+    write_catalog(studies, catalog)
     counts = {name: dict(sorted(counter.items())) for name, counter in arrivals.counts.items()}
     mine = [line for line in entries(quarantine) if content_of(line.batch) == content_of(batch)]
     first = counted((line.reason, line.label) for line in mine)

@@ -19,7 +19,7 @@ def key_of(path: Path) -> str | None:
     return None if key is None else key.decode()
 
 
-def write_keyed(path: Path, table: pa.Table, key: str) -> None:
+def write_keyed(path: Path, table: pa.Table, key: str, *, compression: str = "snappy") -> None:
     """Write `table` and its key."""
     known = table.schema.metadata or {}
-    pq.write_table(table.replace_schema_metadata({**known, KEY: key.encode()}), path)
+    pq.write_table(table.replace_schema_metadata({**known, KEY: key.encode()}), path, compression=compression)

@@ -12,13 +12,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from components.dataset import neighbours as search
 from components.dataset.keys import key_of
 from components.dataset.matches import write_matches
 from components.dataset.neighbours import neighbours
-from components.dataset.store import keep_only, shards
+from components.dataset.store import keep_only, read_shard, shards
 from components.errors import DataError
 from components.params import Match
 from components.radiograph import likeness as comparison
@@ -69,7 +68,7 @@ class Shelf:
         self._files = files
         self._read: dict[int, np.ndarray] = {}
         try:
-            tables = [pq.read_table(file, columns=["image_id", "phash"]) for file in files]
+            tables = [read_shard(file, ["image_id", "phash"]) for file in files]
             codes = [bytes.fromhex("".join(table.column("phash").to_pylist())) for table in tables]
         except (OSError, ValueError, TypeError) as error:
             raise DataError(f"{files[0].parent}: damaged ({type(error).__name__}); run `inspect`") from None
@@ -85,7 +84,7 @@ class Shelf:
 
     def _all(self, shard: int) -> np.ndarray:
         if shard not in self._read:
-            column = pq.read_table(self._files[shard], columns=["thumbnail"]).column("thumbnail")
+            column = read_shard(self._files[shard], ["thumbnail"]).column("thumbnail")
             self._read[shard] = np.frombuffer(b"".join(column.to_pylist()), np.uint8).reshape(-1, SIDE, SIDE)
         return self._read[shard]
 

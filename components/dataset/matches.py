@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from components.dataset.keys import write_keyed
-from components.dataset.store import atomic_path, shards
+from components.dataset.store import atomic_path, read_shard, shards
 from components.errors import DataError
 
 SCHEMA = pa.schema(
@@ -52,7 +51,7 @@ def read_matches(folder: Path, image_ids: pd.Series) -> tuple[np.ndarray, np.nda
         DataError: these images are not exactly the ones that were compared, or a file is damaged.
     """
     try:
-        tables = [pq.read_table(path) for path in shards(folder)]
+        tables = [read_shard(path) for path in shards(folder)]
         compared = sum(int((table.schema.metadata or {})[COMPARED]) for table in tables)
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{folder}: damaged ({type(error).__name__}); run `match`") from None

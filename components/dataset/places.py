@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -65,8 +65,25 @@ def deal(
     Returns:
         (roles, groups), an entry an image; a group is named by the patient of it that arrived first.
     """
+    pairs = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
+    met = {patients[position] for position in np.unique(pairs).tolist()}
+    met.update(name for merge in merges for name in (merge.patient, merge.other))
+    # Who has met nobody keeps a bucket and a group of their own; few are left to be seated one after another.
+    alone = {name: (bucket(name, params.salt, params.shares), name) for name in set(patients) - met}
+    seats = np.array([position for position, patient in enumerate(patients) if patient in met], dtype=np.int64)
+    moved = [replace(merge, after=int(np.searchsorted(seats, merge.after))) for merge in merges]
+    together = [patients[position] for position in seats.tolist()]
+    seated = zip(*_one_by_one(together, np.searchsorted(seats, pairs), params, moved), strict=True)
+    placed = [alone.get(patient) or next(seated) for patient in patients]
+    return [role for role, _ in placed], [group for _, group in placed]
+
+
+def _one_by_one(
+    patients: Sequence[str], pairs: np.ndarray, params: Split, merges: Sequence[Merge]
+) -> tuple[list[str], list[str]]:
+    """`deal`, image by image."""
     earlier: list[list[int]] = [[] for _ in patients]
-    for one, other in np.sort(np.asarray(pairs, dtype=np.int64).reshape(-1, 2), axis=1).tolist():
+    for one, other in np.sort(pairs, axis=1).tolist():
         earlier[other].append(one)
     table = _Table(params)
     waiting = sorted(merges, key=lambda merge: merge.after)  # stable: in the order of the log

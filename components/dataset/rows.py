@@ -1,6 +1,6 @@
 """Tables with a row an image, as a folder with a file a shard: what has not changed is neither written nor sent again.
 
-`pandas.read_parquet(folder)` reads the whole, in order of arrival.
+Read whole, by `read_rows` or `pandas.read_parquet(folder)`, they come in order of arrival.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from components.dataset.store import atomic_path, keep_only, shards
+from components.dataset.keys import key_of, write_keyed
+from components.dataset.store import atomic_path, keep_only, read_shard, shards
 from components.errors import DataError
 
 
 def write_rows(folder: Path, table: pd.DataFrame) -> int:
     """Make `folder` hold `table`: the rows of each `shard` in `<shard>.parquet`, in their order.
 
-    A file that holds its rows already is left alone. Killed anywhere, the same call finishes it.
+    A file that says in its footer that it holds these rows is left alone: to tell takes a hash of them, and not the
+    writing. Killed anywhere, the same call finishes it.
 
     Args:
         table: one row an image, in order of arrival; its column `shard` names where the image is.
@@ -36,15 +37,23 @@ def write_rows(folder: Path, table: pd.DataFrame) -> int:
     keep_only(folder, set(places))
     written = 0
     for name, rows in places.items():
-        file = pa.BufferOutputStream()
-        pq.write_table(whole.take(pa.array(rows)).combine_chunks(), file, compression="zstd")
-        data = file.getvalue().to_pybytes()
-        if (folder / name).is_file() and (folder / name).read_bytes() == data:
+        part = whole.take(pa.array(rows)).combine_chunks()
+        key = _key(part)
+        if key_of(folder / name) == key:
             continue
         with atomic_path(folder / name) as draft:
-            draft.write_bytes(data)
+            write_keyed(draft, part, key, compression="zstd")
         written += 1
     return written
+
+
+def read_rows(folder: Path) -> pd.DataFrame:
+    """The whole table.
+
+    Raises:
+        DataError: there is none.
+    """
+    return pa.concat_tables([read_shard(file) for file in _files(folder)]).to_pandas()
 
 
 def rows_sha256(folder: Path) -> str:
@@ -53,8 +62,19 @@ def rows_sha256(folder: Path) -> str:
     Raises:
         DataError: there are none.
     """
-    files = shards(folder)
-    if not files:
-        raise DataError(f"{folder}: no table here; run `dvc repro`, or `dvc pull`")
-    said = [f"{file.name} {sha256(file.read_bytes()).hexdigest()}" for file in files]
+    said = [f"{file.name} {sha256(file.read_bytes()).hexdigest()}" for file in _files(folder)]
     return sha256("\n".join(said).encode()).hexdigest()
+
+
+def _files(folder: Path) -> list[Path]:
+    if files := shards(folder):
+        return files
+    raise DataError(f"{folder}: no table here; run `dvc repro`, or `dvc pull`")
+
+
+def _key(part: pa.Table) -> str:
+    """A hash of the rows, and of the version of what writes them: equal files stand wherever equal rows do."""
+    stream = pa.BufferOutputStream()
+    with pa.ipc.new_stream(stream, part.schema) as writer:
+        writer.write_table(part)
+    return sha256(pa.__version__.encode() + stream.getvalue()).hexdigest()

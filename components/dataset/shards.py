@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 import pyarrow.parquet as pq
 
-from components.dataset.store import CATALOG_COLUMNS, atomic_path, keep_only, shards
+from components.dataset.store import CATALOG_COLUMNS, atomic_path, keep_only, read_shard, shards
 from components.dataset.workers import ordered
 from components.errors import DataError
 from components.radiograph.image import ImageMeta, Radiograph
@@ -90,10 +90,10 @@ def fingerprint(shard: Path) -> str:
     if not shard.exists():
         raise DataError(f"{shard}: not here; run `dvc pull {shard}`")
     try:
-        table = pq.read_table(shard, columns=["image_id", "pixel_sha256"])
+        ids, hashes = read_shard(shard, ["image_id", "pixel_sha256"]).columns
     except (OSError, ValueError) as error:
         raise DataError(f"{shard}: not a readable shard ({type(error).__name__}); run `dvc checkout`") from None
-    said = "\n".join(f"{row['image_id']} {row['pixel_sha256']}" for row in table.to_pylist())
+    said = "\n".join(f"{name} {pixels}" for name, pixels in zip(ids.to_pylist(), hashes.to_pylist(), strict=True))
     return sha256(said.encode()).hexdigest()
 
 

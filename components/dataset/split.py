@@ -13,7 +13,7 @@ import pandas as pd
 from components.dataset.matches import read_matches
 from components.dataset.merges import read_merges
 from components.dataset.places import EXCLUDED, deal
-from components.dataset.rows import write_rows
+from components.dataset.rows import read_rows, write_rows
 from components.errors import MissingPatient, PatientLeak
 from components.params import Split
 
@@ -32,7 +32,7 @@ def split(*, cases: Path, matches: Path, merges: Path, splits: Path, params: Spl
         DataError: rows that `match` has not seen, or a damaged log of merges.
         PatientLeak: a patient or a near-duplicate in two roles (a defect of this step).
     """
-    table = pd.read_parquet(cases)
+    table = read_rows(cases)
     if orphans := int(table["patient_id"].isna().sum()):
         raise MissingPatient(f"{cases}: {orphans} of {len(table)} images lack patient_id; fix `intake`")
     pairs, alike = read_matches(matches, table["image_id"])
@@ -66,7 +66,7 @@ def check(table: pd.DataFrame, pairs: np.ndarray) -> None:
 
 def _pictures(n: int, pairs: np.ndarray) -> np.ndarray:
     """(n,) for each image the position of the earliest one that is, by a chain of near-duplicates, the same picture."""
-    parents = list(range(n))
+    parents = {position: position for position in np.unique(pairs).tolist()}
 
     def root(position: int) -> int:
         while parents[position] != position:
@@ -77,7 +77,9 @@ def _pictures(n: int, pairs: np.ndarray) -> np.ndarray:
     for one, other in pairs.tolist():
         first, second = sorted((root(one), root(other)))
         parents[second] = first
-    return np.array([root(position) for position in range(n)], dtype=np.int64)
+    first_of = np.arange(n)
+    first_of[list(parents)] = [root(position) for position in parents]
+    return first_of
 
 
 def _closest(ids: np.ndarray, pairs: np.ndarray, alike: np.ndarray) -> tuple[list[str | None], np.ndarray]:

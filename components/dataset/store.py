@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,7 +168,7 @@ def write_images(folder: Path, images: Iterable[Radiograph | Packed], *, batch: 
 
 def write_labels(folder: Path, events: Iterable[LabelEvent], *, batch: str) -> Path | None:
     """Append label events as `<batch>.parquet`, leaving out those that stand already; None when none is new."""
-    known = {name for path in shards(folder) for name in pq.read_table(path, columns=["event_id"])[0].to_pylist()}
+    known = {name for path in shards(folder) for name in read_shard(path, ["event_id"])[0].to_pylist()}
     rows = []
     for event in events:
         if event.event_id in known:
@@ -219,23 +219,40 @@ def keep_only(folder: Path, names: set[str]) -> None:
         stray.unlink()
 
 
-def read_catalog(folder: Path, batch: str | None = None) -> pd.DataFrame:
+def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """One file of a shard, or the columns of it that it was written with, in the order of `columns`.
+
+    In this thread: for files this small, threads cost more than they give.
+
+    Raises:
+        OSError, ValueError: it is not here, or no Parquet file.
+    """
+    with pq.ParquetFile(path) as file:
+        table = file.read(columns, use_threads=False)
+    return table.select([name for name in columns if name in table.column_names]) if columns else table
+
+
+def read_catalog(
+    folder: Path, batch: str | None = None, columns: Sequence[str] = tuple(CATALOG_COLUMNS)
+) -> pd.DataFrame:
     """Every image, or every one of a batch, but its pixels, in order of arrival, with the `shard` it is in.
 
     Args:
         folder: of shards, or of the files that `write_catalog` makes of them.
+        columns: what is wanted of every image, beside its shard.
 
     What a column holds does not depend on what is missing from it: age_years, hour and windows are float64 with
     NaN, texts and `hardware` are objects with None. Columns that a shard was written without are missing from it.
     """
     tables = []
     for path in shards(folder, batch):
-        table = _without_pixels(path)
+        table = read_shard(path, columns)
         tables.append(table.append_column("shard", pa.array([path.stem] * table.num_rows, pa.string())))
     if not tables:
-        return pd.DataFrame(columns=[*CATALOG_COLUMNS, "shard"])
-    frame = pa.concat_tables(tables, promote_options="default").to_pandas().reindex(columns=[*CATALOG_COLUMNS, "shard"])
-    return frame.astype(dict.fromkeys(NUMBERS, "float64") | {"hardware": "object"})
+        return pd.DataFrame(columns=[*columns, "shard"])
+    frame = pa.concat_tables(tables, promote_options="default").to_pandas().reindex(columns=[*columns, "shard"])
+    held = dict.fromkeys(NUMBERS, "float64") | {"hardware": "object"}
+    return frame.astype({name: kind for name, kind in held.items() if name in frame})
 
 
 def write_catalog(studies: Path, catalog: Path) -> int:
@@ -254,7 +271,7 @@ def write_catalog(studies: Path, catalog: Path) -> int:
     missing = [path for path in shards(studies) if not (catalog / path.name).exists()]
     for path in missing:
         try:
-            table = _without_pixels(path)
+            table = read_shard(path, CATALOG_COLUMNS)
         except (OSError, ValueError) as error:
             raise DataError(f"{path}: not a readable shard ({type(error).__name__}); run `dvc checkout`") from None
         with atomic_path(catalog / path.name) as draft:
@@ -299,13 +316,8 @@ def count_events(labels: Path) -> int:
 
 def label_events(labels: Path, batch: str | None = None) -> pd.DataFrame:
     """Every label event, or every one of a batch, in order of arrival."""
-    tables = [pq.read_table(path) for path in shards(labels, batch)]
+    tables = [read_shard(path) for path in shards(labels, batch)]
     return pa.concat_tables(tables).to_pandas() if tables else pd.DataFrame(columns=LABEL_SCHEMA.names)
-
-
-def _without_pixels(path: Path) -> pa.Table:
-    known = set(pq.read_schema(path).names)  # shards stay as they were written, columns are added
-    return pq.read_table(path, columns=[name for name in CATALOG_COLUMNS if name in known])
 
 
 def _write_shard(folder: Path, batch: str, number: int, rows: list[dict[str, object]]) -> Path:

@@ -24,7 +24,7 @@ from components.dataset.facts import balance, image_facts, set_facts
 from components.dataset.findings import at_intake, findings
 from components.dataset.limits import read_limits
 from components.dataset.page import write_page
-from components.dataset.rows import write_rows
+from components.dataset.rows import read_rows, write_rows
 from components.dataset.squares import read_squares
 from components.dataset.store import atomic_folder
 from components.dataset.thumbnails import gallery
@@ -60,7 +60,7 @@ def validate(
         DataError: images without features, or a damaged record of a batch.
         ExpectationsFailed: what failed, expected, found, and what to do.
     """
-    table = pd.read_parquet(splits)
+    table = read_rows(splits)
     whole = params.dataset
     checks = image_checks(params.images, read_limits(limits).sites)
     with tempfile.TemporaryDirectory() as name:

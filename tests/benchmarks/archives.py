@@ -137,11 +137,12 @@ class Sharded:
         self.build()
 
     def arrive(self, source: Path) -> None:
-        studies, labels, _ = (self.home.root / folder for folder in self.folders)
+        studies, labels, catalog = (self.home.root / folder for folder in self.folders)
         batch = intake(
             source=source,
             studies=studies,
             labels=labels,
+            catalog=catalog,
             quarantine=self.state / "quarantine",
             pseudonyms=Pseudonyms(b"growth" + bytes(26)),
             params=self.params.intake,

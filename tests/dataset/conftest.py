@@ -74,6 +74,7 @@ class Home:
             source=source,
             studies=self.studies,
             labels=self.labels,
+            catalog=self.folder / "catalog",
             quarantine=self.quarantine,
             pseudonyms=self.pseudonyms,
             params=params.Intake(**limits | changes),

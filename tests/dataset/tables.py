@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from components.dataset.rows import write_rows
 from components.dataset.validate import validate
 from components.params import DatasetExpectations, ImageExpectations, ImageWarnings, Validate
 
@@ -84,7 +85,7 @@ class Tables:
 
     def run(self, params: Validate = PARAMS) -> pd.DataFrame:
         (self.folder / "features").mkdir(exist_ok=True)
-        self.splits.to_parquet(self.folder / "splits")
+        write_rows(self.folder / "splits", self.splits)
         self.features.to_parquet(self.folder / "features" / "a.parquet")
         validate(
             splits=self.folder / "splits", features=self.folder / "features",

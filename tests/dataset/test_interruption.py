@@ -45,8 +45,8 @@ sys.addaudithook(lambda event, arguments: step("rename", "before") if event == "
 if how == "full":
     resource.setrlimit(resource.RLIMIT_FSIZE, (number, number))
 try:
-    intake(source=source, studies=home / "studies", labels=home / "labels", quarantine=home / "quarantine",
-           pseudonyms=Pseudonyms(bytes(range(32))),
+    intake(source=source, studies=home / "studies", labels=home / "labels", catalog=home / "catalog",
+           quarantine=home / "quarantine", pseudonyms=Pseudonyms(bytes(range(32))),
            params=Intake(shard_mb=1, max_megapixels=10, seconds_per_file=20, memory_mb=2048, weak_block=10,
                          burned_in="mask"),
            now=datetime(2026, 1, 1, 12, tzinfo=UTC), progress=progress, apart=lambda patient: patient in sys.argv[5:])

@@ -57,8 +57,9 @@ from components.params import Intake
 from components.radiograph.deidentify import Pseudonyms
 
 source, home = map(Path, sys.argv[1:])
-batch = intake(source=source, studies=home / "studies", labels=home / "labels", quarantine=home / "quarantine",
-               pseudonyms=Pseudonyms(bytes(range(32))), now=datetime(2026, 1, 1, tzinfo=UTC),
+batch = intake(source=source, studies=home / "studies", labels=home / "labels", catalog=home / "catalog",
+               quarantine=home / "quarantine", pseudonyms=Pseudonyms(bytes(range(32))),
+               now=datetime(2026, 1, 1, tzinfo=UTC),
                params=Intake(shard_mb=1, max_megapixels=10, seconds_per_file=20, memory_mb=2048, weak_block=10,
                              burned_in="mask"))
 print(batch.model_dump_json())

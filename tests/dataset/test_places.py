@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.dataset.places import EXCLUDED, Merge, bucket, deal
+from components.dataset.places import EXCLUDED, Merge, _one_by_one, bucket, deal
 from components.params import Shares, Split
 
 SHARES = Shares(train=55, tune=12, calibrate=13, test=20)
@@ -105,6 +105,15 @@ def test_equal_archives_are_dealt_equally(events, random):
     random.shuffle(shuffled)
 
     assert deal(history.images, np.array(shuffled), PARAMS, history.merges) == (history.roles, history.groups)
+
+
+@given(histories)
+@settings(deadline=None, max_examples=300)
+def test_who_has_met_nobody_may_be_seated_apart(events):
+    """Leaving out those whom no picture and no merge names changes nothing for anybody."""
+    history = History(events)
+
+    assert (history.roles, history.groups) == _one_by_one(history.images, history.pairs, PARAMS, history.merges)
 
 
 def test_the_buckets_meet_the_shares():

@@ -14,6 +14,7 @@ from components.dataset.keys import write_keyed
 from components.dataset.match import match
 from components.dataset.matches import read_matches
 from components.dataset.places import EXCLUDED, bucket
+from components.dataset.rows import write_rows
 from components.dataset.split import check, split
 from components.errors import DataError, MissingPatient, PatientLeak
 from components.params import Match, Shares, Split
@@ -38,7 +39,7 @@ def picture(number: int) -> np.ndarray:
 def files(folder: Path, cases: pd.DataFrame, codes: list[int], pictures: list[int]) -> dict[str, Path]:
     """Two shards, matched; `codes` are perceptual hashes."""
     (folder / "features").mkdir()
-    cases.to_parquet(folder / "cases")
+    write_rows(folder / "cases", cases)
     features = pa.table(
         {
             "image_id": cases["image_id"],
@@ -132,7 +133,7 @@ def test_an_image_without_a_patient_stops_the_split(tmp_path):
 def test_other_images_than_were_compared_name_the_step(tmp_path, others):
     """The second of two images of one picture has another name, or was compared and is not here."""
     paths = files(tmp_path, cases(["a", "b"]), [0, 1], [1, 1])
-    cases(["a", "b"])[: len(others)].assign(image_id=others).to_parquet(paths["cases"])
+    write_rows(paths["cases"], cases(["a", "b"])[: len(others)].assign(image_id=others))
 
     with pytest.raises(DataError, match=f"not the {len(others)} images at hand were compared, but 2; run `match`"):
         split(**paths, params=PARAMS)
