@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from components.dataset.store import shards, sweep, write_catalog
+from components.dataset.store import leftovers, shards, sweep, write_catalog
 from components.errors import DataError
 from components.params import Paths, load
 from components.settings import Settings
@@ -83,7 +83,7 @@ def _catalogued(home: Workspace, paths: Paths) -> None:
 
 
 def _drafts(folder: Path, name: str) -> list[Half]:
-    drafts = list(folder.glob(".*.part"))
+    drafts = leftovers(folder)
     return (
         [Half(f"{name}: {len(drafts)} half-written file(s) of a killed run", lambda: sweep(folder))] if drafts else []
     )

@@ -51,7 +51,7 @@ def refresh(
     Raises:
         DataError: there are no shards, one that is needed is missing or damaged, or the disk is full.
     """
-    keys = stale(catalog, folder, output)
+    keys = stale(fingerprints(catalog), folder, output)
     keep_only(folder, {f"{entry.stem}{output.suffix}" for entry in shards(catalog)})
     for name, key in keys.items():
         if fingerprint(studies / name) != key.partition(":")[2]:
@@ -66,8 +66,8 @@ def refresh(
     return len(keys)
 
 
-def stale(catalog: Path, folder: Path, output: Output[R]) -> dict[str, str]:
-    """The shards whose file in `folder` is missing or of other content or code: file name -> the key it should have.
+def fingerprints(catalog: Path) -> dict[str, str]:
+    """What every shard holds: file name -> fingerprint.
 
     Raises:
         DataError: there are no shards, or an entry of the catalog is damaged.
@@ -75,7 +75,16 @@ def stale(catalog: Path, folder: Path, output: Output[R]) -> dict[str, str]:
     entries = shards(catalog)
     if not entries:
         raise DataError(f"{catalog}: no images; run `osteoflow intake SOURCE` or `dvc pull`")
-    keys = {entry.name: f"{output.version}:{fingerprint(entry)}" for entry in entries}
+    return {entry.name: fingerprint(entry) for entry in entries}
+
+
+def stale(contents: dict[str, str], folder: Path, output: Output[R]) -> dict[str, str]:
+    """The shards whose file in `folder` is missing or of other content or code: file name -> the key it should have.
+
+    Args:
+        contents: as `fingerprints` tells them.
+    """
+    keys = {name: f"{output.version}:{content}" for name, content in contents.items()}
     return {
         name: key for name, key in keys.items() if output.stands(folder / Path(name).with_suffix(output.suffix)) != key
     }

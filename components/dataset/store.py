@@ -203,12 +203,23 @@ def shards(folder: Path, batch: str | None = None) -> list[Path]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a killed writer left half-written. Only for the one writer of `folder`, before it writes."""
-    for draft in folder.glob(".*.part"):
-        if draft.is_dir():
+    """Remove what a killed writer left half-written. Only for the one writer of `folder`, before it writes.
+
+    A folder that was moved aside comes back where nothing took its place.
+    """
+    for draft in leftovers(folder):
+        moved_from = folder / draft.stem[1:].rpartition(".")[0]
+        if draft.suffix == ".old" and not moved_from.exists():
+            draft.rename(moved_from)
+        elif draft.is_dir():
             shutil.rmtree(draft)
         else:
             draft.unlink()
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """What `atomic_path` and `atomic_folder` have in hand in `folder`, or had when they were killed."""
+    return [*folder.glob(".*.part"), *folder.glob(".*.old")]
 
 
 def keep_only(folder: Path, names: set[str]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from components.dataset.inspect import Features
-from components.dataset.shards import stale
+from components.dataset.shards import fingerprints, stale
 from components.dataset.squares import Squares
 from components.errors import ConfigError, OsteoflowError
 from components.params import Params, load
@@ -25,8 +25,8 @@ def new(params: Params) -> set[str]:
     Raises:
         DataError: there is no catalog.
     """
-    catalog, squares = params.paths.catalog, Squares(Transform(size=params.prepare.size))
-    return {*stale(catalog, params.paths.features, Features()), *stale(catalog, params.paths.prepared, squares)}
+    contents, squares = fingerprints(params.paths.catalog), Squares(Transform(size=params.prepare.size))
+    return {*stale(contents, params.paths.features, Features()), *stale(contents, params.paths.prepared, squares)}
 
 
 def sealed(accepted: Path) -> set[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from components.dataset.rows import write_rows
 from components.dataset.squares import Squares
 from components.dataset.validate import validate
 from components.params import load
@@ -56,7 +57,7 @@ def main() -> None:
         folder = Path(name)
         (folder / "features").mkdir()
         (folder / "limits.yaml").write_text("sites: {}\n")
-        table.to_parquet(folder / "splits")
+        write_rows(folder / "splits", table)
         features.to_parquet(folder / "features" / "a.parquet")
         (folder / "prepared").mkdir()  # pictures of what fails; how large they are does not matter here
         squares = np.zeros((n, 16, 16), np.uint8)

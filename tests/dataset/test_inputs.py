@@ -94,6 +94,14 @@ def test_noise_is_refused_where_the_log_has_it():
     assert judge_predictions(window(), limits=Limits(), params=limits).failures == ()
 
 
+def test_an_image_of_before_a_feature_was_measured_does_not_fail_by_it():
+    """Old and new predictions in one window: clutter is asked of the new ones."""
+    limits = IMAGES.model_copy(update={"max_clutter": 50.0})
+    found = judge_predictions(window(4, clutter=[60.0, 1.0, None, None]), limits=Limits(), params=limits)
+
+    assert [failure.image_id for failure in found.failures] == ["image-0"]
+
+
 def test_what_the_suite_only_warns_of_is_no_failure():
     warn = IMAGES.warn.model_copy(update={"min_cnr": 3.0})
     found = judge_predictions(window(cnr=1.0), limits=Limits(), params=IMAGES.model_copy(update={"warn": warn}))

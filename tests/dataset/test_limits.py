@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from components.dataset.limits import SiteLimits, learn, read_limits, record_limits
+from components.dataset.rows import write_rows
 from components.dataset.validate import validate
 from components.errors import ConfigError, DataError, ExpectationsFailed
 from components.params import load
@@ -51,7 +52,7 @@ class Archive:
     def write(self) -> None:
         """Features in two shards, in the order of `features`; `splits` may stand in any."""
         (self.folder / "features").mkdir(exist_ok=True)
-        self.splits.to_parquet(self.folder / "splits")
+        write_rows(self.folder / "splits", self.splits)
         self.features.iloc[:400].to_parquet(self.folder / "features" / "000001-a-0000.parquet")
         self.features.iloc[400:].to_parquet(self.folder / "features" / "000002-b-0000.parquet")
 

@@ -11,6 +11,7 @@ import pytest
 
 from components.dataset.inspect import inspect
 from components.dataset.prepare import prepare
+from components.dataset.rows import write_rows
 from components.dataset.validate import validate
 from components.errors import ExpectationsFailed
 from components.params import DatasetExpectations, Prepare, Validate
@@ -63,11 +64,11 @@ def test_a_wrong_tag_ends_in_quarantine_with_its_reason(home, tmp_path):
     table = home.catalog().set_index("photometric", drop=False)
     inspect(catalog=home.entries(), studies=home.studies, features=home.folder / "features")
     prepare(catalog=home.entries(), studies=home.studies, prepared=home.folder / "prepared", params=Prepare(size=64))
-    table.assign(
+    table = table.assign(
         label=0.0, role="train", group_id=table["patient_id"], near_duplicate_of=None, likeness=np.nan,
         picture_id=table["image_id"], label_provenance="archive", ai_visible=False,
-    ).to_parquet(home.folder / "splits")  # fmt: skip
-
+    )  # fmt: skip
+    write_rows(home.folder / "splits", table)
     (home.folder / "limits.yaml").write_text("sites: {}\n")
     with pytest.raises(ExpectationsFailed):  # two images are no data set
         validate(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from components.dataset.rows import rows_sha256, write_rows
+from components.dataset.rows import read_rows, rows_sha256, write_rows
 from components.errors import DataError
 
 
@@ -31,6 +33,23 @@ def test_only_files_whose_rows_changed_are_written(tmp_path):
 
     after = {path.name: path.stat().st_ino for path in tmp_path.iterdir()}
     assert [name for name in sorted(after) if after[name] != before[name]] == ["1-x-1.parquet"]
+
+
+cells = st.one_of(st.none(), st.text(max_size=3))
+
+
+@given(st.lists(st.tuples(cells, st.floats(allow_infinity=False), st.booleans(), st.sampled_from("ab")), min_size=2))
+@settings(deadline=None, max_examples=20)
+def test_what_is_written_comes_back_and_is_not_written_again(tmp_path_factory, rows):
+    """In order of shards."""
+    frame = pd.DataFrame(rows, columns=["sex", "likeness", "ai_visible", "shard"]).astype({"sex": object})
+    folder = tmp_path_factory.mktemp("rows")
+
+    write_rows(folder, frame)
+    ordered = frame.sort_values("shard", kind="stable").reset_index(drop=True)
+
+    pd.testing.assert_frame_equal(read_rows(folder), ordered)
+    assert write_rows(folder, frame.copy()) == 0
 
 
 def test_rows_of_a_shard_need_not_stand_together(tmp_path):

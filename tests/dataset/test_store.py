@@ -187,6 +187,19 @@ def test_what_a_killed_writer_left_is_swept(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
 
 
+@pytest.mark.parametrize(("stands", "kept"), [(True, "new"), (False, "old")])
+def test_a_folder_that_was_moved_aside_goes_or_comes_back(tmp_path, stands, kept):
+    """Killed after its successor had its name, or before: then it is the only one there is."""
+    for name in [".page.x1.old"] + ["page"] * stands:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "index.html").write_text("new" if name == "page" else "old")
+
+    sweep(tmp_path)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["page"]
+    assert (tmp_path / "page" / "index.html").read_text() == kept
+
+
 ADDED_LATER = ["window_center", "window_width"]
 
 
