@@ -7,8 +7,9 @@ round, medians over rounds; nothing is asserted.
 
 Seconds are wall time. CPU seconds are user and system time of this process and all below it; not counted is what the
 kernel writes back later. Sent is what the remote (a folder) grew by. Read back is what came from the remote into the
-cache. A size that stands in OUT.json at this commit is not measured again, and archives that stand in --folder are
-taken up, with what earlier runs added. Writes OUT.json and OUT.png, prints a table in Markdown.
+cache. A side that stands in OUT.json at this commit is not measured again, a side that is not asked for keeps what it
+has there, and archives that stand in --folder are taken up, with what earlier runs added. Writes OUT.json and OUT.png,
+prints a table in Markdown.
 """
 
 from __future__ import annotations
@@ -82,26 +83,32 @@ def measured(archive: Archive, source: Path) -> Round:
     return found | {"sent": sum(sent) / 1e6, "objects": len(sent), "back": sum(back) / 1e6}
 
 
-def grow(size: int, folder: Path, rounds: int) -> Results:
-    """Bring both archives of `size` images to stand, then let them grow in turns."""
-    folder.mkdir(parents=True, exist_ok=True)
-    taken = folder / "taken"  # rounds so far; written once both stand
-    if not taken.exists():
-        shutil.rmtree(folder)
-        folder.mkdir()
-    archives = {kind: make(folder) for kind, make in KINDS.items()}
-    for kind, archive in archives.items():
-        began = time.monotonic()
-        archive.follow() if taken.exists() else archive.stand(size)
-        print(f"{size:>8} {kind:<6} stands after {time.monotonic() - began:.0f} s", flush=True)
-    first = int(taken.read_text()) if taken.exists() else 0
-    found: Results = {"commit": commit(), "before": size + first * NEW} | {kind: [] for kind in KINDS}
-    for number in range(first, first + rounds):
-        taken.write_text(str(number + 1))
-        place = source(folder, number)
+def grow(size: int, folder: Path, rounds: int, kinds: list[str]) -> Results:
+    """Bring archives of `size` images to stand, then let them grow in turns; by kind its commit, size and rounds."""
+    archives: dict[str, Archive] = {}
+    found: Results = {}
+    for kind in kinds:
+        home, began = folder / kind, time.monotonic()
+        taken = home / "taken"  # rounds so far; written once it stands
+        if stood := taken.exists():
+            archives[kind] = KINDS[kind](home)
+            archives[kind].follow()
+        else:
+            shutil.rmtree(home, ignore_errors=True)
+            home.mkdir(parents=True)
+            archives[kind] = KINDS[kind](home)
+            archives[kind].stand(size)
+            taken.write_text("0")
+        did = "follows" if stood else "stands"
+        print(f"{size:>8} {kind:<6} {did} after {time.monotonic() - began:.0f} s", flush=True)
+        found[kind] = {"commit": commit(), "before": size + int(taken.read_text()) * NEW, "rounds": []}
+    for _ in range(rounds):
         for kind, archive in archives.items():
-            round_ = measured(archive, place) | {"load": os.getloadavg()[0]}
-            found[kind].append(round_)
+            taken = folder / kind / "taken"
+            number = int(taken.read_text())
+            taken.write_text(str(number + 1))
+            round_ = measured(archive, source(folder, number)) | {"load": os.getloadavg()[0]}
+            found[kind]["rounds"].append(round_)
             said = ", ".join(f"{name} {value:.2f}" for name, value in round_.items())
             print(f"{size:>8} {kind:<6} round {number + 1}: {said}", flush=True)
     return found
@@ -126,7 +133,7 @@ def table(results: Results) -> str:
     rows = [(kind, what, unit) for kind in KINDS for what, unit in UNITS.items()]
     rows += [("ours", f"wall.{phase}", f"s, {phase}") for phase in ("intake", "version", "build")]
     for kind, what, unit in rows:
-        values = [median(results["sizes"][size][kind], what) for size in sizes]
+        values = [median(results["sizes"][size][kind]["rounds"], what) for size in sizes]
         cells = [f"{value:.2f}" + (f" (x {value / values[0]:.2f})" if values[0] else "") for value in values]
         lines.append(f"| {NAMES[kind]}: {unit} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -143,7 +150,7 @@ def plot(results: Results, path: Path) -> None:
     sizes = sorted(results["sizes"], key=int)
     for axis, (what, unit) in zip(axes, list(UNITS.items())[:3], strict=True):
         for kind, name in NAMES.items():
-            rounds = [results["sizes"][size][kind] for size in sizes]
+            rounds = [results["sizes"][size][kind]["rounds"] for size in sizes]
             (line,) = axis.plot([int(size) for size in sizes], [median(one, what) for one in rounds], "-", label=name)
             for size, some in zip(sizes, rounds, strict=True):
                 axis.plot([int(size)] * len(some), [one[what] for one in some], ".", color=line.get_color())
@@ -157,6 +164,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="1000,10000,100000")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sides", default=",".join(KINDS), help="which to measure: ours, plain")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "docs" / "growth")
     parser.add_argument("--folder", type=Path, help="where the archives stand and stay; else in a folder of this run")
     arguments = parser.parse_args()
@@ -168,11 +176,10 @@ def main() -> None:
     document = {"new": NEW, "side": SIDE, "batch": BATCH, "seed": SEED, "machine": machine, "sizes": results}
     with tempfile.TemporaryDirectory(prefix="growth-") as own:
         for size in arguments.sizes.split(","):
-            if results.get(size, {}).get("commit") == commit():
-                print(f"{int(size):>8} was measured at this commit: {kept}")
-                continue
+            known = results.setdefault(size, {})
+            asked = [kind for kind in arguments.sides.split(",") if known.get(kind, {}).get("commit") != commit()]
             folder = (arguments.folder or Path(own)) / size
-            results[size] = grow(int(size), folder, arguments.rounds)
+            known |= grow(int(size), folder, arguments.rounds, asked)
             kept.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
             if not arguments.folder:
                 shutil.rmtree(folder, ignore_errors=True)
