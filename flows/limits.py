@@ -43,7 +43,7 @@ def learn_limits(settings: Settings, site: str, *, again: bool) -> Learned:
         record_limits(home.root / paths.limits, site, learned, again=again)
         message = f"Learn the image limits of site {site} from its first {learned.images} images"
         commit = home.commit_file(paths.limits, message)
-    after = learned.model_dump(exclude={"images"})
+    after = learned.model_dump(exclude={"images", "measured_by"})
     before = {name: getattr(known.get(site), name, None) for name in after}
     before = {name: getattr(images, name) if value is None else value for name, value in before.items()}
     return Learned(site=site, images=learned.images, before=before, after=after, commit=commit)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
 from components.dataset.batches import BatchRecord
 from components.dataset.expectations import Verdict
+from components.dataset.limits import SiteLimits
 
 
 def at_intake(records: Iterable[BatchRecord]) -> list[dict[str, str]]:
@@ -31,6 +33,23 @@ def at_intake(records: Iterable[BatchRecord]) -> list[dict[str, str]]:
     if torn := sum(record.disagreements for record in records):
         found["source contradicts itself"] = f"{torn} images, their label is unknown"
     return [{"name": name, "found": sentence} for name, sentence in found.items()]
+
+
+def of_other_code(sites: Mapping[str, SiteLimits], version: str | None) -> list[dict[str, str]]:
+    """name and found, of sites that are judged by numbers of other code than measured their images.
+
+    Args:
+        version: of the code that measured; None where nobody knows, and nothing can be said.
+    """
+    return [
+        {
+            "name": f"limits of other code: {site}",
+            "found": f"learned from measurements of version {own.measured_by or 'unknown'}, these are of {version}; "
+            f"run `osteoflow data limits --site {shlex.quote(site)} --again`",
+        }
+        for site, own in sorted(sites.items())
+        if version and own.measured_by != version
+    ]
 
 
 def findings(table: pd.DataFrame, verdicts: list[Verdict], facts: dict[str, pd.DataFrame]) -> list[dict[str, str]]:

@@ -10,7 +10,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.dataset.facts import image_facts
-from components.dataset.store import atomic_path
+from components.dataset.keys import key_of
+from components.dataset.store import atomic_path, shards
 from components.errors import ConfigError, DataError
 from components.params import ImageExpectations, Share
 
@@ -23,11 +24,17 @@ HEAD = (
 
 
 class SiteLimits(BaseModel):
-    """What replaces the same names of `validate.images` for the images of one site. images: how many taught it."""
+    """What replaces the same names of `validate.images` for the images of one site.
+
+    Attributes:
+        images: how many taught it.
+        measured_by: version of the code that measured them; None: learned before it was recorded.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     images: int = Field(ge=LEAST, le=FIRST)
+    measured_by: str | None = None
     max_saturation: Share
     min_grey_levels: int = Field(ge=0)
     min_field_fraction: Share
@@ -97,7 +104,7 @@ def learn(*, splits: Path, features: Path, site: str, params: ImageExpectations)
     facts = image_facts(table, features)
     good = facts["measured"] & facts["polarity_ok"] & facts["label_agrees"] & (facts["side_px"] >= params.min_side_px)
     good &= table["site"].to_numpy() == site
-    arrived = [pd.read_parquet(path, columns=["image_id"]) for path in sorted(features.glob("*.parquet"))]
+    arrived = [pd.read_parquet(path, columns=["image_id"]) for path in shards(features)]
     order = pd.concat(arrived)["image_id"]
     mine = facts[good].set_index("image_id")
     first = mine.loc[order[order.isin(mine.index)].iloc[:FIRST]]
@@ -111,6 +118,7 @@ def learn(*, splits: Path, features: Path, site: str, params: ImageExpectations)
     high = {name: float(np.percentile(first[name].astype(float), 100 - TAIL)) for name in highs}
     return SiteLimits(
         images=len(first),
+        measured_by=measured_by(features),
         max_saturation=min(1.0, _outward(high["saturation"], np.ceil)),
         min_grey_levels=int(np.floor(np.percentile(first["grey_levels"].astype(float), TAIL))),
         min_field_fraction=_outward(low["field_fraction"], np.floor),
@@ -118,6 +126,12 @@ def learn(*, splits: Path, features: Path, site: str, params: ImageExpectations)
         max_noise=min(1.0, _outward(high["noise"], np.ceil)),
         max_clutter=_outward(high["clutter"], np.ceil),
     )
+
+
+def measured_by(features: Path) -> str | None:
+    """Version of the code that measured `features`, which are all of one; None where they do not say."""
+    keys = (key_of(path) for path in shards(features)[:1])
+    return next((key.partition(":")[0] for key in keys if key), None)
 
 
 def _outward(value: float, rounded: np.ufunc) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from components.dataset.batches import BatchRecord, read_records
+from components.dataset.batches import read_records
 from components.dataset.expectations import (
     Verdict,
     dataset_checks,
@@ -21,8 +21,8 @@ from components.dataset.expectations import (
     version,
 )
 from components.dataset.facts import balance, image_facts, set_facts
-from components.dataset.findings import at_intake, findings
-from components.dataset.limits import read_limits
+from components.dataset.findings import at_intake, findings, of_other_code
+from components.dataset.limits import measured_by, read_limits
 from components.dataset.page import write_page
 from components.dataset.rows import read_rows, write_rows
 from components.dataset.squares import read_squares
@@ -62,7 +62,8 @@ def validate(
     """
     table = read_rows(splits)
     whole = params.dataset
-    checks = image_checks(params.images, read_limits(limits).sites)
+    sites = read_limits(limits).sites
+    checks = image_checks(params.images, sites)
     with tempfile.TemporaryDirectory() as name:
         docs = Path(name)
         rows = judge(checks, {"images": image_facts(table, features)}, docs=docs / "images")
@@ -71,8 +72,9 @@ def validate(
         facts = set_facts(table, min_stratum=whole.min_stratum)
         sets = judge([*dataset_checks(whole), *split_checks(whole)], facts, docs=docs / "set")
         failed = [verdict for verdict in sets if not verdict.success and verdict.check.severity == "critical"]
-        pictures, records = gallery(table, partial(read_squares, prepared)), read_records(batches)
-        _report(validation, table, [*rows, *sets], facts, records, docs, pictures, passed=not failed)
+        told = [*at_intake(read_records(batches)), *of_other_code(sites, measured_by(features))]
+        pictures = gallery(table, partial(read_squares, prepared))
+        _report(validation, table, [*rows, *sets], facts, told, docs, pictures, passed=not failed)
     if failed:
         shutil.rmtree(accepted, ignore_errors=True)
         raise ExpectationsFailed(f"{len(failed)} of {len(sets)} expectations failed: {_told(failed)}; see {validation}")
@@ -91,7 +93,7 @@ def _report(
     table: pd.DataFrame,
     verdicts: list[Verdict],
     facts: dict[str, pd.DataFrame],
-    records: list[BatchRecord],
+    told: list[dict[str, str]],
     docs: Path,
     pictures: list[dict[str, object]],
     *,
@@ -113,7 +115,7 @@ def _report(
             "rows": refused[["image_id", "reasons"]].to_dict("records"),
         },
         "shortcuts": facts["shortcuts"].astype(object).where(facts["shortcuts"].notna(), None).to_dict("records"),
-        "findings": [*at_intake(records), *findings(table, verdicts, facts)],
+        "findings": [*told, *findings(table, verdicts, facts)],
         "balance": balance(table[table["accepted"]]),
     }
     with atomic_folder(validation) as folder:

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
+from components.dataset.findings import of_other_code
+from components.dataset.keys import write_keyed
 from components.dataset.limits import SiteLimits, learn, read_limits, record_limits
 from components.dataset.rows import write_rows
 from components.dataset.validate import validate
@@ -29,6 +32,7 @@ class Archive:
         n, self.squares = 600, squares
         ids = [f"image-{k:03d}" for k in range(n)]
         self.folder, self.params, self.limits = folder, params, folder / "limits.yaml"
+        self.code = "0a0a0a0a0a0a"  # that measured
         self.limits.write_text("sites: {}\n")
         self.splits = pd.DataFrame(
             {
@@ -53,8 +57,9 @@ class Archive:
         """Features in two shards, in the order of `features`; `splits` may stand in any."""
         (self.folder / "features").mkdir(exist_ok=True)
         write_rows(self.folder / "splits", self.splits)
-        self.features.iloc[:400].to_parquet(self.folder / "features" / "000001-a-0000.parquet")
-        self.features.iloc[400:].to_parquet(self.folder / "features" / "000002-b-0000.parquet")
+        for name, part in (("000001-a", self.features[:400]), ("000002-b", self.features[400:])):
+            path = self.folder / "features" / f"{name}-0000.parquet"
+            write_keyed(path, pa.Table.from_pandas(part, preserve_index=False), f"{self.code}:{name}")
 
     def learn(self, site: str = "soft") -> SiteLimits:
         self.write()
@@ -120,6 +125,28 @@ def test_the_report_says_which_limits_applied_to_whom(archive):
     ]
     assert "<code>min_sharpness</code> of soft</td><td>at least 0.5014</td>" in page
     assert "<code>min_sharpness</code> elsewhere</td><td>at least 6</td>" in page
+
+
+def test_limits_of_measurements_that_mean_something_else_by_now_are_named(archive):
+    record_limits(archive.limits, "soft", archive.learn(), again=False)
+    archive.code = "1b1b1b1b1b1b"
+    archive.validate()
+    found = {finding["name"]: finding["found"] for finding in archive.results["findings"]}
+
+    assert found["limits of other code: soft"] == (
+        "learned from measurements of version 0a0a0a0a0a0a, these are of 1b1b1b1b1b1b; "
+        "run `osteoflow data limits --site soft --again`"
+    )
+
+
+@pytest.mark.parametrize(
+    ("learned", "now", "named"),
+    [("0a", "0a", False), ("0a", "1b", True), (None, "1b", True), ("0a", None, False)],
+)
+def test_limits_are_named_where_it_is_known_that_other_code_measured(learned, now, named):
+    sites = {"soft": OWN.model_copy(update={"measured_by": learned})}
+
+    assert bool(of_other_code(sites, now)) == named
 
 
 def test_limits_of_a_site_without_images_change_nothing(archive):
