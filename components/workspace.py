@@ -318,6 +318,14 @@ class Workspace:
         whole = len(names) == self.pointed(folder)
         self._dvc("pull", "--quiet", "--force", *([f"{folder}.dvc"] if whole else [str(folder / n) for n in names]))
 
+    def bring(self, outputs: Collection[Path]) -> None:
+        """Check out what the stages of this revision made at `outputs`, from the cache or the remote.
+
+        Raises:
+            DataError: dvc.lock does not name them, or their bytes are nowhere.
+        """
+        self._dvc("pull", "--quiet", *map(str, outputs))
+
     def ask(self, module: str, *words: str) -> list[str]:
         """What `python -m module words` of this revision's own code prints, by line."""
         return self._run([sys.executable, "-m", module, *words], module, logging.DEBUG).split()

@@ -253,6 +253,26 @@ def predict(
 
 
 @app.command()
+def explain(
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGE...", help="DICOM, PNG, JPEG or TIFF files, or image ids.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for a panel and a line of JSON per image.")] = Path(
+        "reports/explain"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Show why the model of the current build says what it says: heat map, Grad-CAM and SmoothGrad beside the image."""
+    settings = settings_of()
+    from flows.explain import explain_images
+
+    results = explain_images(settings, images, out)
+    say("\n".join(result.text() for result in results), {"results": [r.model_dump() for r in results]}, as_json)
+    if all(result.refused for result in results):
+        raise typer.Exit(1)
+
+
+@app.command()
 def deidentify(
     files: Annotated[list[Path], typer.Argument(help="DICOM files.", exists=True, dir_okay=False)],
     out: Annotated[Path, typer.Option(help="Folder for the copies.")],

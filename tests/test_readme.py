@@ -35,6 +35,7 @@ RUNS = {
     "osteoflow data quarantine": ("data quarantine", 0, "Nothing was ever refused."),
     "osteoflow deidentify FILES --out FOLDER": ("deidentify {file} --out {out}", 0, ".dcm"),
     "osteoflow doctor": ("doctor", 0, "off in every dependency"),
+    "osteoflow explain IMAGE": ("explain {file} --out {out}", 0, "written: "),
     "osteoflow feedback": ("feedback", 0, "Settle 0 corrected cases"),
     "osteoflow intake PATH": ("intake {site_a}", 0, "Nothing new: the data version stands."),
     "osteoflow models": ("models", 0, "champion"),

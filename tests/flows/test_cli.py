@@ -23,6 +23,7 @@ VERBS = (
     "stop",
     "resume",
     "predict",
+    "explain",
     "monitor",
     "feedback",
     "audit",
@@ -130,6 +131,14 @@ def test_a_stop_and_a_resumption_are_signed_entries(clone):
     assert [(e["kind"], e["signer"], e["body"]["reason"]) for e in entries] == [
         ("stop", "reviewer", "misses hips"), ("resume", "engineer", "fixed"),
     ]  # fmt: skip
+
+
+def test_explain_without_a_model_says_how_to_get_one(clone):
+    done = osteoflow(clone, "explain", "image")
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("DataError: models/trained and models/bundle: this revision has no trained model")
+    assert "run `osteoflow retrain`" in done.stderr
 
 
 def test_an_empty_ledger_verifies(clone):
