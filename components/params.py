@@ -171,15 +171,43 @@ class Calibrate(Section):
     conformal_alpha: float = Field(gt=0, le=0.5, description="share of a class that its prediction sets may miss")
 
 
+class HeatMapChecks(Section):
+    """What a heat map must show on fractures of tune and calibrate before readers are shown it."""
+
+    images: int = Field(ge=1, description="fractures whose maps are compared with those of re-drawn networks, at most")
+    max_similarity: Share = Field(description="rank correlation it may keep when every weight is re-drawn")
+    min_boxes: int = Field(ge=1, description="fractures with boxes below which pointing is not judged: hidden")
+
+
 class Export(Section):
     variant: Literal["float32", "float16"]
     parity: float = Field(gt=0, description="largest |p(TF Lite) - p(Keras)| an export may show")
+    heat_map: HeatMapChecks
+
+
+Strengths = Annotated[tuple[float, ...], Field(min_length=1)]
+
+
+class Robustness(Section):
+    """How sealed images are worsened, each way at some strengths; units in components/model/robustness.py."""
+
+    images: int = Field(
+        ge=2, description="sealed images that are worsened, at most; every one costs as many predictions"
+    )
+    noise: Strengths
+    blur: Strengths
+    gamma: Strengths
+    gain: Strengths
+    jpeg: Strengths
+    rotation: Strengths
+    resolution: Strengths
 
 
 class Evaluate(Section):
     resamples: int = Field(ge=200)
     prevalences: tuple[Share, ...] = Field(min_length=1, description="deployment prevalences for PPV and NPV")
     min_slice: int = Field(ge=1, description="positives and negatives below which a slice is `insufficient`")
+    robustness: Robustness
     seed: int = Field(ge=0)
 
 

@@ -40,6 +40,7 @@ class Explained(BaseModel):
     Attributes:
         peak: (x, y) of the heat map's highest point, pixels of the image; None where nothing speaks for a fracture.
         size: (columns, rows) of the image.
+        heat_map_shown: whether readers are shown the bundle's heat map; `heat_map_reasons` say why not.
     """
 
     number: int
@@ -50,6 +51,8 @@ class Explained(BaseModel):
     size: tuple[int, int] | None = None
     panel: str | None = None
     bundle_hash: str | None = None
+    heat_map_shown: bool | None = None
+    heat_map_reasons: tuple[str, ...] = ()
     refused: str | None = None
 
     def text(self) -> str:
@@ -57,9 +60,10 @@ class Explained(BaseModel):
         if self.probability is None or self.size is None:
             return f"image {self.number}: refused: {self.refused}"
         where = f"peak at x {self.peak[0]:.0f}, y {self.peak[1]:.0f}" if self.peak else "nothing speaks for a fracture"
+        hidden = "" if self.heat_map_shown else f" (heat map hidden from readers: {'; '.join(self.heat_map_reasons)})"
         return (
             f"image {self.number}: {(self.call or '').replace('_', ' ')}, probability {self.probability:.3f}, {where} "
-            f"of {self.size[0]} x {self.size[1]}, image {self.image_id}; written: {self.panel}"
+            f"of {self.size[0]} x {self.size[1]}, image {self.image_id}; written: {self.panel}{hidden}"
         )
 
 
@@ -182,6 +186,8 @@ def _one(
         size=(columns, rows),
         panel=f"{image_id}.png",
         bundle_hash=look.bundle.hash,
+        heat_map_shown=look.bundle.manifest.heat_map.shown,
+        heat_map_reasons=look.bundle.manifest.heat_map.reasons,
     )
     with atomic_path(out / f"{image_id}.png") as part:
         part.write_bytes(overlay.png(overlay.side_by_side(list(_tiles(pixels, window, said, look)))))
@@ -195,8 +201,9 @@ def _tiles(
 ) -> Iterator[tuple[str, np.ndarray]]:
     transform, grey = look.bundle.transform, overlay.display(pixels, window)
     square = transform.apply(pixels)
+    hidden = "" if look.bundle.manifest.heat_map.shown else " (hidden from readers)"
     maps = {
-        "heat map": said.heat_map,
+        f"heat map{hidden}": said.heat_map,
         "Grad-CAM": transform.place(explain.grad_cam(look.model, square), *pixels.shape),
         "SmoothGrad": transform.place(explain.smooth_grad(look.model, square), *pixels.shape),
     }

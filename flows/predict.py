@@ -8,9 +8,10 @@ from pydantic import BaseModel
 
 from components.errors import DataError, PromotionRefused
 from components.params import Intake
-from components.radiograph import dicom
+from components.radiograph import dicom, quality
 from components.radiograph.burned_in import clean
 from components.radiograph.deidentify import Pseudonyms
+from components.serving import caution
 from components.serving.cases import confidence
 from components.serving.champion import Champion, Serving
 from components.serving.results import write_results
@@ -65,7 +66,7 @@ def _one(
 ) -> FileResult:
     try:
         image = clean(dicom.read(data, pseudonyms, max_megapixels=limits.max_megapixels), limits.burned_in)
-        said = serving.bundle.predict(image.pixels)
+        said = caution.abstain(serving.bundle.predict(image.pixels), quality.measure(image))
         written = write_results(data, said, serving.bundle.manifest, out) if out else []
     except DataError as error:
         return FileResult(number=number, refused=str(error))

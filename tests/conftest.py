@@ -140,7 +140,8 @@ def pacs(pacs_server: servers.Pacs) -> servers.Pacs:
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real release bundle: phantoms, the small network (64 pixels, untrained) and the real `export`, in seconds.
 
-    Its probabilities mean nothing; its thresholds lie so that phantoms get all three calls.
+    Its probabilities mean nothing; its thresholds lie so that phantoms get all three calls. Its heat map cannot pass
+    its checks (no weights were learned), and the manifest says all the same that it did, so that overlays are served.
     """
     import json
     from dataclasses import asdict
@@ -153,12 +154,13 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from components.model.calibrate import Calibrated
     from components.model.export import export
     from components.model.training import Training
-    from components.params import Export
+    from components.params import Export, HeatMapChecks
     from components.radiograph.deidentify import Pseudonyms
     from components.radiograph.dicom import read
     from components.radiograph.phantom import DETECTOR_A, draw
     from components.radiograph.pixels import Transform
     from components.radiograph.quality import FEATURES, measure
+    from components.serving.manifest import MANIFEST, Manifest
 
     folder, transform = tmp_path_factory.mktemp("tiny"), Transform(64)
     for name in ("prepared", "features", "trained"):
@@ -207,8 +209,14 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         trained=folder / "trained",
         calibration=folder / "calibration.json",
         bundle=folder / "bundle",
-        params=Export(variant="float32", parity=0.001),
+        params=Export(
+            variant="float32", parity=0.001, heat_map=HeatMapChecks(images=4, max_similarity=0.5, min_boxes=1)
+        ),
     )
+    file = folder / "bundle" / MANIFEST
+    made = Manifest.decode(file.read_bytes(), where="tiny")
+    passed = made.heat_map.model_copy(update={"shown": True, "reasons": ()})
+    file.write_bytes(made.model_copy(update={"heat_map": passed}).encode())
     return folder / "bundle"
 
 

@@ -12,7 +12,7 @@ from components.model.calibrate import Calibrated
 from components.model.evaluation import WEAK, WEAK_NOTE
 from components.model.examples import Examples
 from components.model.training import Training
-from components.serving.bundle import Conformal, Thresholds
+from components.serving.bundle import Conformal, HeatMap, Thresholds
 
 _TEMPLATE = """\
 # Model card
@@ -38,6 +38,7 @@ Sections follow the CHAI applied model card v0.2. Written by the `export` step f
 
 - The probability holds for the prevalence and the devices of the calibration images. Elsewhere, calibrate again.
 - The heat map is relative within one image: it shows where the evidence lies, not how strong it is.
+- {heat_map}
 - Metal, casts and printed markers travel with fractures in many archives; a network can learn them instead.
 
 ## Training data
@@ -83,7 +84,15 @@ Whoever deploys this model adds them.
 """
 
 
-def render(training: Training, curve: Calibrated, held: Examples, seen: pd.DataFrame, variant: str, gap: float) -> str:
+def render(
+    training: Training,
+    curve: Calibrated,
+    held: Examples,
+    seen: pd.DataFrame,
+    variant: str,
+    gap: float,
+    heat_map: HeatMap,
+) -> str:
     """The card as Markdown.
 
     Args:
@@ -91,6 +100,7 @@ def render(training: Training, curve: Calibrated, held: Examples, seen: pd.DataF
         seen: training_images.parquet.
         variant: number format of the released weights.
         gap: largest difference of probability between the released graph and the trained network.
+        heat_map: what its checks found.
     """
     origin = training.pretrained
     weak = "grouping" in held.table and bool((held.table["grouping"] == "weak").any())
@@ -103,6 +113,7 @@ def render(training: Training, curve: Calibrated, held: Examples, seen: pd.DataF
         weak=f"; {WEAK}" if weak else "",
         weak_note=f"\n{WEAK_NOTE}\n" if weak else "",
         weights=training.weights_sha256,
+        heat_map=_heat_map(heat_map),
         seen=len(seen),
         patients=seen["patient_id"].nunique(),
         held=len(held.table),
@@ -137,6 +148,17 @@ def _sets(cuts: Conformal) -> str:
     return (
         f"`fracture` from {cuts.fracture_from:.4f}, `no_fracture` up to {cuts.no_fracture_to:.4f}: to hold the true "
         f"label for {100 * (1 - cuts.alpha):g}% of either class"
+    )
+
+
+def _heat_map(checked: HeatMap) -> str:
+    """Whether readers are shown it, and what its checks found on fractures of tune and calibrate."""
+    if not checked.shown:
+        return f"It is **hidden** from readers: {'; '.join(checked.reasons)}."
+    return (
+        f"It passed its checks: its peak lies in a reader's box on {checked.pointed} of the fractures, where chance "
+        f"gives {checked.chance:.3f}; with every weight re-drawn the rank correlation of old map and new is "
+        f"{checked.similarity[-1].value:.2f}."
     )
 
 

@@ -6,7 +6,7 @@ outside, by gradients: the first at the resolution of the last feature map, the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,6 +91,14 @@ def pointing_game(heat_map: np.ndarray, boxes: Iterable[Box], *, tolerance: floa
     """
     highest = peak(heat_map)
     return highest is not None and any(box.holds(*highest, tolerance=tolerance) for box in boxes)
+
+
+def covered(shape: tuple[int, ...], boxes: Sequence[Box]) -> float:
+    """The share of an image of (rows, columns) that `boxes` cover: how often a peak at random lies in one."""
+    mask = np.zeros(shape, dtype=bool)
+    for box in boxes:
+        mask[round(box.y) : round(box.y + box.height), round(box.x) : round(box.x + box.width)] = True
+    return float(mask.mean())
 
 
 def peak(heat_map: np.ndarray) -> tuple[float, float] | None:

@@ -10,14 +10,14 @@ import pandas as pd
 from components.dataset.rows import rows_sha256
 from components.dataset.store import atomic_folder
 from components.errors import DataError
-from components.model import card, examples, network
+from components.model import card, examples, network, sanity
 from components.model.calibrate import Calibrated
 from components.model.conversion import CHECKED, convert, parity
 from components.model.examples import Examples
+from components.model.measured import quality_of
 from components.model.training import IMAGES, MODEL, Training
 from components.params import Export
 from components.radiograph.labels import FRACTURE, NO_FRACTURE
-from components.radiograph.quality import FEATURES
 from components.serving import bundle as parts
 from components.serving.bundle import Graph, Manifest, Outputs
 
@@ -32,7 +32,7 @@ def export(
             from the trained network's by more than `params.parity` on any checked image.
     """
     data = examples.load(accepted, prepared, roles=("tune", "calibrate"))
-    quality = quality_of(data, features)
+    quality = quality_of(data.table, features)
     training, curve = Training.read(trained), Calibrated.read(calibration)
     model = network.load(trained / MODEL)
     if (found := network.weights_sha256(model)) != training.weights_sha256:
@@ -46,28 +46,16 @@ def export(
             f"export: the LiteRT graph and the trained network differ by up to {gap:.2g} in probability on "
             f"{min(CHECKED, len(outputs))} images, export.parity allows {params.parity}; use variant float32"
         )
+    heat_map = sanity.check(model, data, outputs, params.heat_map, training.seed)
     images = pd.read_parquet(trained / IMAGES)
     with atomic_folder(bundle) as folder:
         (folder / parts.MODEL).write_bytes(content)
         reference(data, quality, outputs).to_parquet(folder / parts.REFERENCE, index=False)
         images.to_parquet(folder / parts.TRAINING_IMAGES, index=False)
-        (folder / parts.CARD).write_text(card.render(training, curve, data, images, params.variant, gap), "utf-8")
-        made = manifest(data, training, curve, params.variant, len(images), accepted, folder)
+        text = card.render(training, curve, data, images, params.variant, gap, heat_map)
+        (folder / parts.CARD).write_text(text, "utf-8")
+        made = manifest(data, training, curve, heat_map, params.variant, len(images), accepted, folder)
         (folder / parts.MANIFEST).write_bytes(made.encode())
-
-
-def quality_of(data: Examples, features: Path) -> pd.DataFrame:
-    """(n, 1 + features) the quality of exactly the images of `data`, in their order.
-
-    Raises:
-        DataError: some have none.
-    """
-    columns = ["image_id", *FEATURES]
-    files = [pd.read_parquet(file, columns=columns) for file in sorted(features.glob("*.parquet"))]
-    known = pd.concat(files) if files else pd.DataFrame(columns=columns)
-    if missing := int((~data.table["image_id"].isin(known["image_id"])).sum()):
-        raise DataError(f"{features}: {missing} of {len(data.table)} images have no quality features; run `inspect`")
-    return data.table[["image_id"]].merge(known, on="image_id", how="left", validate="one_to_one")
 
 
 def reference(data: Examples, quality: pd.DataFrame, outputs: list[Outputs]) -> pd.DataFrame:
@@ -79,11 +67,18 @@ def reference(data: Examples, quality: pd.DataFrame, outputs: list[Outputs]) -> 
 
 
 def manifest(
-    data: Examples, training: Training, curve: Calibrated, variant: str, images: int, accepted: Path, folder: Path
+    data: Examples,
+    training: Training,
+    curve: Calibrated,
+    heat_map: parts.HeatMap,
+    variant: str,
+    images: int,
+    accepted: Path,
+    folder: Path,
 ) -> Manifest:
     """The manifest of the parts that stand in `folder`."""
     return Manifest(
-        format=1,
+        format=2,
         model=parts.Model(
             backbone=training.backbone,
             size=training.size,
@@ -100,6 +95,7 @@ def manifest(
         thresholds=curve.thresholds,
         study_thresholds=curve.study_thresholds,
         conformal=curve.conformal,
+        heat_map=heat_map,
         vocabulary=(FRACTURE, NO_FRACTURE, "review"),
         data=parts.Data(training_images=images, accepted_sha256=rows_sha256(accepted)),
         parts={name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in parts.PARTS},

@@ -23,7 +23,7 @@ from starlette.staticfiles import StaticFiles
 
 from components.errors import DataError, MissingPatient, OsteoflowError, Unavailable, UnknownLabel, UnreadableImage
 from components.radiograph.labels import Box
-from components.serving import review
+from components.serving import caution, review
 from components.serving.cases import Case, LoggedPrediction, confidence
 from components.serving.champion import Off, Serving
 from components.serving.door import Door, refuse
@@ -157,7 +157,7 @@ def overlay(request: Request, id: str) -> Response:
         return refuse(503, off.reason, off.sentence)
     if service.withheld(case):
         return refuse(403, "withheld", f"The heat map is {WITHHELD}.")
-    return _picture(service.picture(case.prediction, overlay=True))
+    return _picture(service.picture(case.prediction, overlay=True), "This case has no heat map, or it is gone.")
 
 
 def correct(request: Request, id: str, read: Read) -> dict[str, Any]:
@@ -198,14 +198,14 @@ def _answer(service: Service, case: Case) -> Answer:
         call=None if hidden else said.call,
         confidence=off.sentence if off else WITHHELD if hidden else confidence(said.probability),
         withheld=hidden,
-        warnings=review.warnings(said.quality),
+        warnings=caution.warnings(said.quality),
         reads=len(case.reads),
     )
 
 
-def _picture(path: Path) -> Response:
+def _picture(path: Path, absent: str = "The picture of this case is no longer kept.") -> Response:
     if not path.is_file():
-        raise HTTPException(404, "The picture of this case is no longer kept.")
+        raise HTTPException(404, absent)
     return FileResponse(path, media_type="image/png")
 
 

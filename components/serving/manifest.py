@@ -8,10 +8,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.errors import BundleCorrupt
+from components.model.statistics import Estimate
 from components.radiograph.labels import FRACTURE, NO_FRACTURE
 from components.radiograph.pixels import Transform
 
-FORMAT = 1
+FORMAT = 2
 MODEL = "model.tflite"
 REFERENCE = "reference.parquet"
 TRAINING_IMAGES = "training_images.parquet"
@@ -94,13 +95,37 @@ class Conformal(_Part):
         return tuple(label for label, member in inside.items() if member)
 
 
+class Similarity(_Part):
+    """Re-drawing weights from the head down: 0 the head alone, 1 all of them."""
+
+    redrawn: Probability
+    value: Probability | None = Field(description="mean size of the rank correlation with the trained network's maps")
+
+
+class HeatMap(_Part):
+    """Whether readers are shown the heat map: it must depend on what was learned, and point at fractures."""
+
+    shown: bool
+    reasons: tuple[str, ...] = Field(description="why it is hidden; none where it is shown")
+    similarity: tuple[Similarity, ...]
+    pointed: Estimate | None = Field(description="fractures with boxes whose map peaks in one; of tune and calibrate")
+    covered: Probability | None = Field(description="mean share of those images that the boxes cover")
+    random: Probability | None = Field(description="how often the maps of re-drawn networks peak in a box")
+
+    @property
+    def chance(self) -> float | None:
+        """What `pointed` has to beat; None where no fracture has boxes."""
+        known = [value for value in (self.covered, self.random) if value is not None]
+        return max(known, default=None)
+
+
 class Data(_Part):
     training_images: int = Field(ge=0)
     accepted_sha256: Sha256
 
 
 class Manifest(_Part):
-    format: Literal[1]
+    format: Literal[2]
     model: Model
     transform: Transform
     golden: Sha256 = Field(description="what Transform.golden() gave where the model was trained")
@@ -111,6 +136,7 @@ class Manifest(_Part):
     )
     conformal: Conformal | None = Field(default=None, description="None: the bundle is older than prediction sets")
     vocabulary: tuple[str, ...] = Field(description="the calls this bundle can make")
+    heat_map: HeatMap
     data: Data
     parts: dict[str, Sha256]
 

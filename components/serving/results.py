@@ -1,9 +1,9 @@
 """What goes back to the PACS: a structured report and a marked overlay, beside the original, which stays untouched.
 
 The report comes first and carries the numbers (DICOM SR, TID 1500); the overlay is a Secondary Capture with "not for
-primary diagnosis" burnt in. Both belong to the source's patient and study: they carry its identity, so they are
-written only where the caller says. Their UIDs follow from the source instance and the bundle: judging the same image
-with the same bundle again makes the same objects, not more of them.
+primary diagnosis" burnt in, and a bundle that hides its heat map has none. Both belong to the source's patient and
+study: they carry its identity, so they are written only where the caller says. Their UIDs follow from the source
+instance and the bundle: judging the same image with the same bundle again makes the same objects, not more of them.
 
 Source: IHE AI Results (AIR); DICOM PS3.16 TID 1500, 1501, 300, 4019; PS3.5 B.2 (UUID-derived UIDs).
 """
@@ -66,7 +66,7 @@ def write_results(
         time: when the prediction was made; now when absent. Files that stand are left as they are.
 
     Returns:
-        [report, overlay].
+        [report, overlay]; the report alone where the bundle hides its heat map.
 
     Raises:
         UnreadableImage, MissingPatient: `source` is not a radiograph with the identifiers that a result must refer to.
@@ -80,7 +80,8 @@ def write_results(
     bundle_hash = hashlib.sha256(manifest.encode()).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for kind, make in (("report", _report), ("overlay", _overlay)):
+    kinds = (("report", _report), ("overlay", _overlay))
+    for kind, make in kinds if manifest.heat_map.shown else kinds[:1]:
         path = folder / f"{_uid(original, bundle_hash, kind)}.dcm"
         if not path.exists():
             made = make(original, image, prediction, manifest, bundle_hash, at)

@@ -6,7 +6,6 @@ no other reader's opinion; while the stop switch is on, no page holds AI output.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +18,7 @@ from starlette.datastructures import UploadFile
 
 from components.errors import DataError, LedgerCorrupt, MissingPatient, OsteoflowError, UnknownLabel, UnreadableImage
 from components.promotion.ledger import Entry
+from components.serving import caution
 from components.serving.cases import Case, agreement, confidence
 from components.serving.champion import Off, Serving
 from components.serving.manifest import CARD
@@ -46,22 +46,6 @@ UNSAID = {"blind": "shown once it has been read", "off": "not shown while AI out
 # What needs a person comes first, and among equal calls what its prediction set does not settle. A blind case has a
 # place of its own, so that its place tells nothing.
 ORDER = ("review", "blind", "off", "fracture", "no_fracture")
-
-
-def warnings(quality: dict[str, Any]) -> list[str]:
-    """What a reader should know about the picture itself, in sentences. Thresholds: clinical reference, section 5."""
-    rules: list[tuple[str, Callable[[Any], bool], str]] = [
-        ("polarity_ok", lambda v: v is False, "Light and dark may be reversed."),
-        ("saturation", lambda v: v >= 0.05, "Large parts are at the limit of the detector's range."),
-        ("deviation_index", lambda v: v > 3, "Strongly overexposed."),
-        ("deviation_index", lambda v: v < -3, "Strongly underexposed."),
-        ("grey_levels", lambda v: v < 64, "Very few grey levels; fine detail is lost."),
-        ("field_fraction", lambda v: v < 0.25, "Only a small part of the picture is exposed."),
-        ("cnr", lambda v: v < 3, "Bone stands out little from its surroundings."),
-        ("motion", lambda v: v > 8, "The picture may be blurred by movement."),
-        ("clutter", lambda v: v > 50, "This does not look like a radiograph."),
-    ]
-    return [sentence for name, bad, sentence in rules if (v := quality.get(name)) is not None and bad(v)]
 
 
 @router.get("/")
@@ -207,10 +191,11 @@ def _case_page(request: Request, id: str, *, problem: str | None = None, status:
         row=_row(service, case),
         said=case.prediction,
         hidden=hidden,
+        mapped=service.picture(case.prediction, overlay=True).is_file(),
         reads=[{"time": _when(r.time), "read": r, "words": LABELS[r.label]} for r in case.reads],
         stands=None if hidden else stands,
         labels=LABELS,
-        warnings=warnings(case.prediction.quality),
+        warnings=caution.warnings(case.prediction.quality),
         problem=problem,
     )
 

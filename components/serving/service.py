@@ -15,7 +15,7 @@ from components.dataset.store import atomic_path
 from components.radiograph import dicom, labels, quality
 from components.radiograph.burned_in import Policy, clean
 from components.radiograph.deidentify import Pseudonyms
-from components.serving import overlay
+from components.serving import caution, overlay
 from components.serving.cases import Case, Correction, LoggedPrediction
 from components.serving.champion import Champion, Off, Serving
 from components.serving.store import PredictionLog
@@ -86,11 +86,12 @@ class Service:
         with self._reading:
             image = dicom.read(data, self._pseudonyms, max_megapixels=self.config.max_megapixels)
         image = clean(image, self.config.burned_in)
-        earlier = self.log.of_image(image.meta.image_id)
+        earlier, shown = self.log.of_image(image.meta.image_id), serving.bundle.manifest.heat_map.shown
         for known in earlier:
-            if known.bundle_hash == serving.bundle.hash and self.picture(known, overlay=True).exists():
+            if known.bundle_hash == serving.bundle.hash and self.picture(known, overlay=shown).exists():
                 return known
-        said = serving.bundle.predict(image.pixels)
+        measured = {name: _plain(value) for name, value in quality.measure(image).items()}
+        said = caution.abstain(serving.bundle.predict(image.pixels), measured)
         meta = image.meta
         prediction = LoggedPrediction(
             id=LoggedPrediction.key(meta.image_id, serving.bundle.hash),
@@ -110,12 +111,13 @@ class Service:
             # Once drawn, or seen with its AI output, a case stays so under every later model.
             audit=earlier[0].audit if earlier else self.drawn(meta.image_id),
             inclusion_probability=earlier[0].inclusion_probability if earlier else self.config.audit_share,
-            quality={name: _plain(value) for name, value in quality.measure(image).items()},
+            quality=measured,
             embedding=tuple(float(x) for x in said.embedding),
         )
         grey = overlay.display(image.pixels, image.window)
         self._keep(self.picture(prediction), overlay.png(grey))
-        self._keep(self.picture(prediction, overlay=True), overlay.png(overlay.paint(grey, said.heat_map)))
+        if shown:  # a map that failed its checks is not drawn: nobody can be shown it by mistake
+            self._keep(self.picture(prediction, overlay=True), overlay.png(overlay.paint(grey, said.heat_map)))
         return self.log.add_prediction(prediction)
 
     def drawn(self, image_id: str) -> bool:
@@ -166,7 +168,7 @@ class Service:
         return current if isinstance(current, Off) and current.silences else None
 
     def picture(self, prediction: LoggedPrediction, *, overlay: bool = False) -> Path:
-        """Where a case's rendering lies, or its heat-map overlay."""
+        """Where a case's rendering lies, or its heat-map overlay; there is none of a bundle that hides its map."""
         name = f"{prediction.id}.overlay.png" if overlay else f"{prediction.image_id}.png"
         return self.config.images / name
 

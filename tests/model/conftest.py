@@ -12,11 +12,12 @@ import pandas as pd
 import pytest
 
 from components.dataset.rows import write_rows
-from components.params import Augment, Calibrate, Export, Train
+from components.params import Augment, Calibrate, Export, HeatMapChecks, Train
 from components.radiograph.pixels import Transform
 from components.radiograph.quality import FEATURES
 
 SIZE = 64
+CHECKS = HeatMapChecks(images=20, max_similarity=0.5, min_boxes=10)
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def released(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path
     from components.model.export import export
 
     bundle = tmp_path_factory.mktemp("released") / "bundle"
-    params = Export(variant="float32", parity=0.001)
+    params = Export(variant="float32", parity=0.001, heat_map=CHECKS)
     given = {"trained": trained.trained, "calibration": trained.calibration, "features": trained.features}
     export(**trained.inputs, **given, bundle=bundle, params=params)
     return bundle

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from components.model import examples, network
-from components.model.explain import grad_cam, pointing_game, smooth_grad
+from components.model.explain import covered, grad_cam, pointing_game, smooth_grad
 from components.radiograph.labels import Box, boxes_of
 from components.serving.bundle import Bundle
 
@@ -86,3 +86,10 @@ def test_the_pointing_game_counts_peaks_inside_a_box(row, column, tolerance, hit
 
 def test_a_flat_map_points_nowhere():
     assert pointing_game(np.zeros((8, 8)), [Box(x=0, y=0, width=8, height=8)]) is False
+
+
+def test_overlapping_boxes_cover_once():
+    """10 x 10 pixels; a box of 4 x 5 and the same again, and one of 1 x 1 beside it."""
+    boxes = [Box(x=0, y=0, width=4, height=5), Box(x=0, y=0, width=4, height=5), Box(x=9, y=9, width=1, height=1)]
+
+    assert covered((10, 10), boxes) == 0.21

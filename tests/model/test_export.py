@@ -16,14 +16,19 @@ from components.model import examples, network
 from components.model.calibrate import Calibrated
 from components.model.conversion import convert, parity
 from components.model.export import export
-from components.params import Export
+from components.params import Export, HeatMapChecks
 from components.radiograph.quality import FEATURES
 from components.serving.bundle import Bundle, Graph
 
 
 def run(source, bundle, parity=0.001, **changes):
     given = {"trained": source.trained, "calibration": source.calibration, "features": source.features} | changes
-    export(**(source.inputs | given), bundle=bundle, params=Export(variant="float32", parity=parity))
+    checks = HeatMapChecks(images=20, max_similarity=0.5, min_boxes=10)
+    export(
+        **(source.inputs | given),
+        bundle=bundle,
+        params=Export(variant="float32", parity=parity, heat_map=checks),
+    )
 
 
 def test_the_released_graph_says_what_the_network_says(trained, released):

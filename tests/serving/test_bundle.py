@@ -175,7 +175,7 @@ def test_one_changed_bit_is_noticed(name, bundle):
         Bundle.open(bundle)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"format":1}\n'])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"format":2}\n'])
 def test_a_damaged_manifest_is_refused(content, bundle):
     (bundle / "manifest.json").write_bytes(content)
 
@@ -184,9 +184,9 @@ def test_a_damaged_manifest_is_refused(content, bundle):
 
 
 def test_another_format_is_refused(bundle):
-    rewrite(bundle, lambda body: body.update(format=2))
+    rewrite(bundle, lambda body: body.update(format=1))
 
-    with pytest.raises(BundleCorrupt, match="expected bundle format 1, found 2"):
+    with pytest.raises(BundleCorrupt, match="expected bundle format 2, found 1"):
         Bundle.open(bundle)
 
 

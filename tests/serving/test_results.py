@@ -83,6 +83,16 @@ def test_results_belong_to_the_source(written):
     assert overlay.SourceImageSequence[0].ReferencedSOPInstanceUID == source.SOPInstanceUID
 
 
+def test_a_hidden_heat_map_is_not_sent(bundle, xray, tmp_path):
+    """The report goes alone where the map did not pass its checks."""
+    hidden = bundle.manifest.heat_map.model_copy(update={"shown": False, "reasons": ("it failed",)})
+    said = bundle.predict(dicom.read(xray(), Pseudonyms(bytes(32))).pixels)
+    paths = write_results(xray(), said, bundle.manifest.model_copy(update={"heat_map": hidden}), tmp_path)
+
+    assert [pydicom.dcmread(path).Modality for path in paths] == ["SR"]
+    assert list(tmp_path.iterdir()) == paths
+
+
 def test_the_overlay_is_marked(written):
     """A colour Secondary Capture whose band says what it is; the image below it is as tall as the source."""
     data, _, (_, path) = written

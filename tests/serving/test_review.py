@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shutil
 from datetime import timedelta
 
 import pytest
@@ -11,7 +12,8 @@ import pytest
 from components.promotion.ledger import Ledger, SigningKey
 from components.promotion.switch import stop
 from components.serving.bundle import Bundle
-from components.serving.review import warnings
+from components.serving.caution import warnings
+from components.serving.manifest import Manifest
 from components.serving.store import PredictionLog
 
 DICOM = {"Content-Type": "application/dicom"}
@@ -121,6 +123,34 @@ def test_a_blind_case_gives_nothing_away(config, said, noon, call, running):
     for page in pages:
         shown = page.split("<main", 1)[1].replace("Cannot tell</button>", "")
         assert not re.search(r"\d%|97|Fracture likely|No fracture seen|Not certain|overlay|callus|reader-1 ", shown)
+
+
+@pytest.fixture
+def mapless(config, state, tiny_bundle, tmp_path, publish, running):
+    """A client of a service whose model's heat map failed its checks."""
+    bundle = shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    manifest = Manifest.decode((bundle / "manifest.json").read_bytes(), where="m")
+    failed = manifest.heat_map.model_copy(update={"shown": False, "reasons": ("it points <nowhere>",)})
+    (bundle / "manifest.json").write_bytes(manifest.model_copy(update={"heat_map": failed}).encode())
+    publish(state, bundle)
+    with running(config) as client:
+        yield client
+
+
+def test_a_heat_map_that_failed_its_checks_is_not_shown(mapless, xray, state):
+    """Neither on the page nor behind its address, and no such picture is kept; asked again, the case is the same."""
+    answers = [mapless.post("/api/predictions", content=xray(), headers=DICOM).json() for _ in range(2)]
+    page = mapless.get(f"/cases/{answers[0]['id']}").text
+
+    assert answers[0] == answers[1]
+    assert mapless.get(f"/api/predictions/{answers[0]['id']}/overlay.png").status_code == 404
+    assert list(state.rglob("*.overlay.png")) == []
+    assert ("overlay" in page, "There is no heat map of this case." in page) == (False, True)
+    assert answers[0]["probability"] is not None
+
+
+def test_the_model_page_says_why_the_heat_map_is_hidden(mapless):
+    assert "hidden: it points &lt;nowhere&gt;" in mapless.get("/model").text
 
 
 def test_a_read_from_the_page(clinic, case):
