@@ -6,6 +6,7 @@ import hashlib
 import shutil
 from pathlib import Path
 
+from components.model.mistakes import FILE as ERRORS
 from components.params import load
 from components.promotion.evidence import artifact, pointers
 from components.promotion.gate import Context, Decision
@@ -75,6 +76,7 @@ def describe(
     """Put the verdict where the reviewer reads it (the version's page), and the report where it stays.
 
     The page also keeps how far the ledger has come: a second witness, on the registry's machine.
+    There a person goes through errors.csv: the one that stands is never written again.
 
     Returns:
         The folder with the version's report.
@@ -85,7 +87,8 @@ def describe(
     last = ledger.entries()[-1]
     registry.tag(name, version, f"{PREFIX}ledger_head", f"{last.seq} {last.hash}")
     kept = state / "reports" / f"{name}-v{version}"
-    shutil.copytree(evaluation, kept, dirs_exist_ok=True)
+    edited = shutil.ignore_patterns(ERRORS) if (kept / ERRORS).exists() else None
+    shutil.copytree(evaluation, kept, ignore=edited, dirs_exist_ok=True)
     return kept
 
 

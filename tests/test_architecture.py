@@ -25,6 +25,7 @@ NOUNS = {
     "components.model.statistics",
     "components.promotion.ledger",
     "components.serving.bundle",
+    "components.serving.caution",
     "components.serving.store",
 }
 OWNERS = {

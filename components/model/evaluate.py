@@ -9,12 +9,14 @@ import numpy as np
 
 from components.dataset.rows import rows_sha256
 from components.dataset.store import atomic_folder
-from components.model import measure
+from components.model import measure, mistakes
 from components.model.comparison import Sealed
 from components.model.evaluation import FILE, PREDICTIONS, REPORT, WEAK, Evaluation, Localisation
-from components.model.explain import pointing_game
+from components.model.explain import covered, pointing_game
 from components.model.gallery import Gallery
+from components.model.measured import quality_of
 from components.model.report import render
+from components.model.robustness import Sweep
 from components.model.slices import slices
 from components.model.statistics import rate
 from components.model.studies import Studies
@@ -40,24 +42,32 @@ SHOWN = (
 
 @dataclass
 class Watch:
-    """Looks at each image once, while its pixels are in memory: where the heat map points, and the gallery."""
+    """Looks at each image once, while its pixels are in memory: where the map points, the gallery, worse copies."""
 
     boxes: list[tuple[Box, ...]]
     windows: list[tuple[float, float] | None]
     gallery: Gallery
+    sweep: Sweep
+    embeddings: dict[int, np.ndarray] = field(default_factory=dict)
     hits: dict[int, bool] = field(default_factory=dict)
+    chances: dict[int, float] = field(default_factory=dict)
 
     def __call__(self, row: int, pixels: np.ndarray, prediction: Prediction) -> None:
         if self.boxes[row]:
             self.hits[row] = pointing_game(prediction.heat_map, self.boxes[row])
+            self.chances[row] = covered(pixels.shape, self.boxes[row])
         self.gallery.offer(row, pixels, prediction, self.boxes[row], self.windows[row])
+        self.sweep.offer(row, pixels)
+        self.embeddings[row] = prediction.embedding
 
 
-def evaluate(*, accepted: Path, studies: Path, bundle: Path, evaluation: Path, params: Evaluate) -> None:
-    """Write the folder `evaluation`: evaluation.json, predictions.parquet, report.html.
+def evaluate(
+    *, accepted: Path, studies: Path, features: Path, bundle: Path, evaluation: Path, params: Evaluate
+) -> None:
+    """Write the folder `evaluation`: evaluation.json, predictions.parquet, errors.csv, report.html.
 
     Raises:
-        DataError: the test set has no fractures, or nothing but fractures.
+        DataError: the test set has no fractures, or nothing but fractures; or images have no quality features.
         PatientLeak: the bundle learned from a test patient.
         BundleCorrupt: the bundle does not match its manifest.
     """
@@ -65,7 +75,8 @@ def evaluate(*, accepted: Path, studies: Path, bundle: Path, evaluation: Path, p
     labels, patients, thresholds = sealed.labels, sealed.patients, model.manifest.thresholds
     looks = sealed.table[["window_center", "window_width"]].to_numpy(float)
     windows = [(float(center), float(width)) if width > 0 else None for center, width in looks]
-    watch = Watch([boxes_of(text) for text in sealed.table["boxes"]], windows, Gallery(labels))
+    sweep = Sweep.of(model, labels, sealed.table["bits_stored"].to_numpy(), params)
+    watch = Watch([boxes_of(text) for text in sealed.table["boxes"]], windows, Gallery(labels), sweep)
     probabilities = sealed.predict(model, studies, watch)
     calls = [model.call(float(p)) for p in probabilities]
     auroc, auprc = measure.ranking(labels, probabilities, patients, params)
@@ -95,14 +106,27 @@ def evaluate(*, accepted: Path, studies: Path, bundle: Path, evaluation: Path, p
         sets=measure.sets(labels, probabilities, patients, cuts),
         studies=measure.studies(Studies.of(sealed.table), probabilities, thresholds, frozen, sealed.incomplete, params),
         localisation=Localisation(
-            hit_rate=rate(np.array([watch.hits[row] for row in pointed], dtype=bool), patients[pointed])
+            hit_rate=rate(np.array([watch.hits[row] for row in pointed], dtype=bool), patients[pointed]),
+            chance=float(np.mean([watch.chances[row] for row in pointed])) if pointed.size else None,
+            heat_map_shown=model.manifest.heat_map.shown,
+            reasons=model.manifest.heat_map.reasons,
         ),
         benefit=measure.benefit(labels, probabilities),
         slices=slices(sealed.table, probabilities, thresholds, params),
+        robustness=sweep.found(labels, probabilities, patients),
+    )
+    errors = mistakes.mistakes(
+        sealed.table,
+        probabilities,
+        np.stack([watch.embeddings[row] for row in range(len(labels))]),
+        quality_of(sealed.table, features),
+        mistakes.Neighbours.open(bundle, accepted),
+        thresholds,
     )
     table = sealed.table[[name for name in SHOWN if name in sealed.table]].assign(probability=probabilities, call=calls)
     with atomic_folder(evaluation) as draft:
         (draft / FILE).write_bytes(found.encode())
         table.to_parquet(draft / PREDICTIONS, index=False)
-        page = render(found, labels, probabilities, patients, watch.gallery, model.manifest)
+        (draft / mistakes.FILE).write_text(mistakes.as_csv(errors, sealed.table), encoding="utf-8")
+        page = render(found, labels, probabilities, patients, watch.gallery, model.manifest, errors)
         (draft / REPORT).write_text(page, encoding="utf-8")

@@ -185,9 +185,61 @@ class Slice(_Part):
 
 
 class Localisation(_Part):
-    """Pointing game on fractures with boxes: how often the heat map's peak lies in one."""
+    """Pointing game on fractures with boxes: how often the heat map's peak lies in one.
+
+    Attributes:
+        chance: mean share of those images that the boxes cover.
+        heat_map_shown: whether the bundle shows readers its map; decided before these images were seen (`export`).
+        reasons: why it does not.
+    """
 
     hit_rate: Estimate | None
+    chance: float | None
+    heat_map_shown: bool
+    reasons: tuple[str, ...]
+
+
+class Perturbed(_Part):
+    """One way to worsen a picture, at one strength, against the same images as they are; units: model/robustness.py.
+
+    Attributes:
+        drop: by how much the AUROC lies below the one without.
+        flips: images whose call changes.
+    """
+
+    name: str
+    strength: float
+    auroc: Estimate | None
+    drop: Estimate | None
+    flips: Estimate | None
+
+
+class Polarity(_Part):
+    """The same pictures told as MONOCHROME2 and as MONOCHROME1, through the DICOM reader: they must score the same."""
+
+    images: int
+    largest_difference: float
+
+
+class Foreign(_Part):
+    """What the service answers to a picture that is no radiograph; `abstained`: it leaves it to a person."""
+
+    picture: str
+    probability: float
+    call: str
+    abstained: bool
+    warnings: tuple[str, ...]
+
+
+class Robustness(_Part):
+    """How far the bundle's word holds, on `images` of the sealed ones; `auroc`: of those, as they are."""
+
+    images: int
+    positives: int
+    auroc: Estimate | None
+    perturbed: tuple[Perturbed, ...]
+    polarity: Polarity
+    foreign: tuple[Foreign, ...]
 
 
 class Evaluation(_Part):
@@ -221,6 +273,7 @@ class Evaluation(_Part):
     localisation: Localisation
     benefit: tuple[Benefit, ...]
     slices: tuple[Slice, ...]
+    robustness: Robustness
 
     def encode(self) -> bytes:
         """The same evaluation is the same bytes: sorted keys, no clock, no path."""

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -17,7 +18,7 @@ from components.params import load
 from components.radiograph.deidentify import Pseudonyms
 from components.radiograph.phantom import DETECTOR_A, draw
 from components.workspace import Workspace
-from flows.builds import make
+from flows.builds import describe, make
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = dataclasses.replace(DETECTOR_A, rows=160, columns=128, pitch_mm=2.0)
@@ -87,3 +88,32 @@ def test_another_machine_fetches_new_shards_alone(home, tmp_path):
         assert len(names(build.root / "data/catalog")) == 3
         assert len(names(build.root / "data/prepared")) == 3
     assert len(list((tmp_path / "state" / "cache").rglob("*"))) < len(list((tmp_path / "remote").rglob("*")))
+
+
+class Registry:
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.said: list[object] = []
+
+    def describe(self, *words: object) -> None:
+        self.said.append(words)
+
+    def tag(self, *words: object) -> None:
+        self.said.append(words)
+
+
+def test_an_edited_list_of_errors_is_kept(tmp_path):
+    """The same version described again brings the new report, and leaves errors.csv to the person who edited it."""
+    evaluation = tmp_path / "evaluation"
+    evaluation.mkdir()
+    (evaluation / "errors.csv").write_text("proposed")
+    (evaluation / "report.html").write_text("first")
+    verdict = SimpleNamespace(verdict="passed", markdown=lambda: "words")
+    kept = describe(Registry(), "m", 1, verdict, evaluation, tmp_path)
+    (kept / "errors.csv").write_text("edited")
+    (evaluation / "report.html").write_text("second")
+    describe(Registry(), "m", 1, verdict, evaluation, tmp_path)
+
+    assert (kept / "errors.csv").read_text() == "edited"
+    assert (kept / "report.html").read_text() == "second"

@@ -16,9 +16,10 @@ from components.model.cross_validation import cross_validation
 from components.model.train import train
 from components.model.training import Training
 from components.params import Calibrate, Evaluate
+from tests.sweeps import QUICK
 
 POINTS = Calibrate(high_sensitivity=0.95, high_specificity=0.95, conformal_alpha=0.1)
-JUDGE = Evaluate(resamples=200, prevalences=(0.1,), min_slice=30, seed=1)
+JUDGE = Evaluate(resamples=200, prevalences=(0.1,), min_slice=30, robustness=QUICK, seed=1)
 
 
 @pytest.fixture(scope="module")

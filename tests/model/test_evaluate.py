@@ -16,9 +16,11 @@ from components.model.evaluate import evaluate
 from components.model.evaluation import Evaluation
 from components.params import Evaluate
 from components.radiograph.image import ImageMeta, Radiograph
+from components.radiograph.quality import FEATURES
 from components.serving.bundle import Bundle
+from tests.sweeps import QUICK
 
-PARAMS = Evaluate(resamples=200, prevalences=(0.05, 0.2), min_slice=15, seed=3)
+PARAMS = Evaluate(resamples=200, prevalences=(0.05, 0.2), min_slice=15, robustness=QUICK, seed=3)
 SIDE = 64
 
 
@@ -63,11 +65,16 @@ def archive(tmp_path_factory) -> Path:
     extra = [{"accepted": False}, {"label": np.nan}, {"ai_visible": True}, {"role": "train"}]
     rows += [rows[0] | {"image_id": f"not{n}"} | change for n, change in enumerate(extra)]
     write_rows(folder / "accepted", pd.DataFrame(rows).assign(shard="a-0000"))
+    (folder / "features").mkdir()
+    pd.DataFrame([{"image_id": row["image_id"]} | dict.fromkeys(FEATURES, 5.0) for row in rows[:120]]).to_parquet(
+        folder / "features/a-0000.parquet"
+    )
     return folder
 
 
 def run(archive: Path, bundle: Path, out: Path) -> Evaluation:
-    evaluate(accepted=archive / "accepted", studies=archive / "studies", bundle=bundle, evaluation=out, params=PARAMS)
+    given = {name: archive / name for name in ("accepted", "studies", "features")}
+    evaluate(**given, bundle=bundle, evaluation=out, params=PARAMS)
     return Evaluation.read(out)
 
 
@@ -81,7 +88,8 @@ def done(archive, released, tmp_path_factory) -> Path:
 def changed(archive: Path, folder: Path, change) -> Path:
     """The same archive with another table `accepted`."""
     folder.mkdir(exist_ok=True)
-    (folder / "studies").symlink_to(archive / "studies")
+    for name in ("studies", "features"):
+        (folder / name).symlink_to(archive / name)
     write_rows(folder / "accepted", change(pd.read_parquet(archive / "accepted")))
     return folder
 
@@ -135,6 +143,15 @@ def test_studies_are_cases_of_their_own(done):
     assert found.noisy_or.points.high_specificity.specificity.n == 20
 
 
+def test_localisation_stands_beside_chance(done, released):
+    """Boxes of 9 x 9 in 64 x 64; whether readers see the map is the bundle's word, and the page says it."""
+    found = Evaluation.read(done).localisation
+
+    assert found.chance == pytest.approx(81 / 4096)
+    assert found.heat_map_shown is Bundle.open(released).manifest.heat_map.shown
+    assert ("Readers are not shown the heat map" in (done / "report.html").read_text()) is not found.heat_map_shown
+
+
 def test_the_scores_are_the_served_ones(done, archive, released):
     """predictions.parquet holds what Bundle.predict says, for every image, with its call."""
     table = pd.read_parquet(done / "predictions.parquet").set_index("image_id")
@@ -150,7 +167,7 @@ def test_the_same_inputs_give_the_same_bytes(done, archive, released, tmp_path):
     """No clock, no path, no dictionary order: DVC's cache can trust it."""
     run(archive, released, tmp_path / "again")
 
-    for name in ("evaluation.json", "predictions.parquet", "report.html"):
+    for name in ("evaluation.json", "predictions.parquet", "errors.csv", "report.html"):
         assert (tmp_path / "again" / name).read_bytes() == (done / name).read_bytes(), name
 
 

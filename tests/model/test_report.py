@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 from components.model import measure
-from components.model.evaluation import Evaluation, Localisation
+from components.model.evaluation import Evaluation, Foreign, Localisation, Perturbed, Polarity, Robustness
 from components.model.gallery import Gallery, draw
+from components.model.mistakes import Mistake, Neighbour
 from components.model.report import estimate, render
 from components.model.slices import slices
 from components.model.statistics import Estimate
@@ -20,12 +21,34 @@ from components.model.studies import Studies
 from components.params import Evaluate
 from components.radiograph.labels import Box
 from components.serving.bundle import Bundle, Prediction, StudyThresholds, Threshold, Thresholds
+from tests.sweeps import QUICK
 
 IMAGES = 200
-PARAMS = Evaluate(resamples=200, prevalences=(0.05, 0.2), min_slice=10, seed=0)
+PARAMS = Evaluate(resamples=200, prevalences=(0.05, 0.2), min_slice=10, robustness=QUICK, seed=0)
 CUTS = Thresholds(
     high_sensitivity=Threshold(threshold=0.2, source_role="tune"),
     high_specificity=Threshold(threshold=0.6, source_role="tune"),
+)
+ROBUSTNESS = Robustness(
+    images=60,
+    positives=30,
+    auroc=Estimate(0.9, 0.8, 0.95, 60),
+    perturbed=(
+        Perturbed(
+            name="blur",
+            strength=1.5,
+            auroc=Estimate(0.85, 0.7, 0.93, 60),
+            drop=Estimate(0.05, -0.01, 0.1, 60),
+            flips=None,
+        ),
+    ),
+    polarity=Polarity(images=60, largest_difference=0.0),
+    foreign=(
+        Foreign(
+            picture="page of text", probability=0.7, call="review", abstained=True, warnings=("Not a radiograph.",)
+        ),
+        Foreign(picture="photograph", probability=0.2, call="no_fracture", abstained=False, warnings=()),
+    ),
 )
 
 
@@ -69,11 +92,17 @@ def page(tiny_bundle: Path) -> str:
         review=measure.review(labels, ["review"] * IMAGES, patients),
         sets=measure.sets(labels, p, patients, manifest.conformal),
         studies=measure.studies(Studies.of(table), p, CUTS, StudyThresholds(maximum=CUTS, noisy_or=CUTS), 3, PARAMS),
-        localisation=Localisation(hit_rate=None),
+        localisation=Localisation(hit_rate=None, chance=None, heat_map_shown=False, reasons=("it failed",)),
         benefit=measure.benefit(labels, p),
         slices=slices(table, p, CUTS, PARAMS),
+        robustness=ROBUSTNESS,
     )
-    return render(found, labels, p, patients, gallery, manifest)
+    near = Neighbour(image_id="i7", likeness=0.91, label=1.0, probability=0.8)
+    missed = [
+        Mistake(row, f"t{row}", "missed", float(p[row]), ("subtle",), (near,))
+        for row in np.flatnonzero((labels == 1) & (p < 0.3)).tolist()
+    ]
+    return render(found, labels, p, patients, gallery, manifest, missed)
 
 
 def test_nothing_is_fetched(page):

@@ -46,7 +46,7 @@ def outputs(held, released):
 
 
 def test_a_trained_network_passes(model, held, outputs):
-    """It points at bright spots as finely as its map of 4 x 4 cells can, the map goes with the weights, and they stay."""
+    """It points at bright spots as finely as its map of 4 x 4 cells can; the map goes with the weights, which stay."""
     before = network.weights_sha256(model)
     found = check(model, cells(held), outputs, CHECKS, seed=1)
 

@@ -23,7 +23,9 @@ from components.promotion.ledger import SigningKey, canonical
 from components.promotion.standing import Verdict
 from components.promotion.testset import marks, refresh
 from components.radiograph.image import ImageMeta, Radiograph
+from components.radiograph.quality import FEATURES
 from components.serving.bundle import Bundle
+from tests.sweeps import QUICK
 
 NAME = "osteoflow-fracture"
 IMAGES = 240
@@ -67,6 +69,9 @@ def world(tiny_bundle: Path, tmp_path_factory) -> Callable[..., dict[str, Path]]
         for image in images
     ]
     write_rows(folder / "accepted", pd.DataFrame(rows).assign(label=labels.astype(float), shard="a-0000"))
+    (folder / "features").mkdir()
+    quality = pd.DataFrame([{"image_id": row["image_id"]} | dict.fromkeys(FEATURES, 5.0) for row in rows])
+    quality.to_parquet(folder / "features/a-0000.parquet")
 
     def make(*, high_sensitivity: float, high_specificity: float) -> dict[str, Path]:
         place = folder / f"{high_sensitivity}-{high_specificity}"
@@ -79,9 +84,9 @@ def world(tiny_bundle: Path, tmp_path_factory) -> Callable[..., dict[str, Path]]
                 json.dumps(body, sort_keys=True, separators=(",", ":")).encode() + b"\n"
             )
             evaluate(
-                accepted=folder / "accepted", studies=folder / "studies", bundle=place / "bundle",
-                evaluation=place / "evaluation",
-                params=Evaluate(resamples=200, prevalences=(0.1,), min_slice=30, seed=0),
+                accepted=folder / "accepted", studies=folder / "studies", features=folder / "features",
+                bundle=place / "bundle", evaluation=place / "evaluation",
+                params=Evaluate(resamples=200, prevalences=(0.1,), min_slice=30, robustness=QUICK, seed=0),
             )  # fmt: skip
         return {
             "challenger": place / "bundle", "evaluation": place / "evaluation",
