@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from components.model import reporting
 from components.model.calibrate import Calibrated
 from components.model.evaluation import WEAK, WEAK_NOTE
 from components.model.examples import Examples
@@ -77,6 +78,12 @@ In the evaluation report of this bundle: AUROC, sensitivity and specificity with
 and of studies, prediction sets, calibration, decision curves, and slices by site, device, view, region, age, sex and
 hour.
 
+## Reporting checklists
+
+Answered from the pipeline's records, in the checklists' own numbering; what is empty is for people to write.
+
+{reporting}
+
 ## Not available
 
 Prospective clinical results; reader study; regulatory clearance; funding and conflict statements; maintenance contact.
@@ -114,6 +121,7 @@ def render(
         weak_note=f"\n{WEAK_NOTE}\n" if weak else "",
         weights=training.weights_sha256,
         heat_map=_heat_map(heat_map),
+        reporting=reporting.section(_facts(training, curve, held, seen, variant, heat_map)),
         seen=len(seen),
         patients=seen["patient_id"].nunique(),
         held=len(held.table),
@@ -149,6 +157,56 @@ def _sets(cuts: Conformal) -> str:
         f"`fracture` from {cuts.fracture_from:.4f}, `no_fracture` up to {cuts.no_fracture_to:.4f}: to hold the true "
         f"label for {100 * (1 - cuts.alpha):g}% of either class"
     )
+
+
+def _facts(
+    training: Training, curve: Calibrated, held: Examples, seen: pd.DataFrame, variant: str, heat_map: HeatMap
+) -> dict[str, str]:
+    """What the checklists of reporting.yaml ask for, as far as the pipeline knows it."""
+    report = "the evaluation report of this bundle"
+    sites = held.table["site"].nunique()
+    transform = held.transform
+    points = curve.thresholds
+    return {
+        "users": "clinicians who read radiographs themselves, and researchers; decision support for research",
+        "sites": f"{sites} site(s) in tune and calibrate, listed under *Training data*",
+        "eligibility": "radiographs that intake and the suite `images` of `validate` accept, labelled with or without",
+        "preparation": (
+            f"window to the {transform.low:g} and {transform.high:g} percentile of the foreground, then a square of "
+            f"{transform.size} pixels; the same code in training and service, proved by the manifest's `golden`"
+        ),
+        "deidentification": "keyed pseudonyms and shifted dates at intake; text in the pixels painted over or refused",
+        "outcome": "a fracture anywhere on the single image, by the archive's labels and adjudicated corrections",
+        "predictors": "the pixels alone; no metadata enters the network",
+        "size": (
+            f"{len(seen)} images of {seen['patient_id'].nunique()} patients to learn from ({training.fractures} with, "
+            f"{training.no_fractures} without a fracture to fit); {len(held.table)} in tune and calibrate; the sealed "
+            f"test set in {report}"
+        ),
+        "missing": "an image whose label is unknown is left out, and never counts as without a fracture",
+        "partition": "by patient, for life: train, tune, calibrate, test; near-duplicates share a side",
+        "model": (
+            f"{training.backbone}, {training.size} x {training.size}, LiteRT {variant}; weights "
+            f"`{training.weights_sha256[:12]}`; the whole graph is `model.tflite` beside this card"
+        ),
+        "networks": _networks(training),
+        "weights": f"{training.pretrained.name}" if training.pretrained else "random",
+        "training": f"the parameters of `training.json`, seed {training.seed}",
+        "selection": f"on role tune (AUROC {training.tune_auroc:.3f} there, optimistic)",
+        "software": ", ".join(f"{name} {number}" for name, number in sorted(training.versions.items())),
+        "output": (
+            f"a probability, calibrated on {curve.n} images of calibrate (slope {curve.slope:.3f}, intercept "
+            f"{curve.intercept:.3f}); calls change at {points.high_sensitivity.threshold:.4f} and "
+            f"{points.high_specificity.threshold:.4f}, chosen on tune"
+        ),
+        "evaluation": f"{report}, with patient-clustered intervals",
+        "slices": f"slices of {report}",
+        "robustness": f"robustness of {report}",
+        "failures": f"missed fractures and false alarms of {report}, and its errors.csv",
+        "heat_map": "shown: it passed its checks" if heat_map.shown else "hidden: it did not pass its checks",
+        "poor_input": "unreadable files are refused; quality is told; what is no radiograph is left to a person",
+        "limits": "*Uses and directions* and *Warnings* above",
+    }
 
 
 def _heat_map(checked: HeatMap) -> str:
