@@ -22,7 +22,7 @@ from components.model.statistics import rate
 from components.model.studies import Studies
 from components.params import Evaluate
 from components.radiograph.labels import Box, boxes_of
-from components.serving.bundle import Bundle, Prediction
+from components.serving.bundle import Bundle, Call, Prediction
 
 SHOWN = (
     "image_id",
@@ -49,6 +49,7 @@ class Watch:
     gallery: Gallery
     sweep: Sweep
     embeddings: dict[int, np.ndarray] = field(default_factory=dict)
+    calls: dict[int, Call] = field(default_factory=dict)
     hits: dict[int, bool] = field(default_factory=dict)
     chances: dict[int, float] = field(default_factory=dict)
 
@@ -59,6 +60,7 @@ class Watch:
         self.gallery.offer(row, pixels, prediction, self.boxes[row], self.windows[row])
         self.sweep.offer(row, pixels)
         self.embeddings[row] = prediction.embedding
+        self.calls[row] = prediction.call
 
 
 def evaluate(
@@ -78,7 +80,8 @@ def evaluate(
     sweep = Sweep.of(model, labels, sealed.table["bits_stored"].to_numpy(), params)
     watch = Watch([boxes_of(text) for text in sealed.table["boxes"]], windows, Gallery(labels), sweep)
     probabilities = sealed.predict(model, studies, watch)
-    calls = [model.call(float(p)) for p in probabilities]
+    calls = [watch.calls[row] for row in range(len(labels))]
+    embeddings = np.stack([watch.embeddings[row] for row in range(len(labels))])
     auroc, auprc = measure.ranking(labels, probabilities, patients, params)
     points = measure.points(labels, probabilities, patients, thresholds, params)
     frozen, cuts = model.manifest.study_thresholds, model.manifest.conformal
@@ -113,12 +116,12 @@ def evaluate(
         ),
         benefit=measure.benefit(labels, probabilities),
         slices=slices(sealed.table, probabilities, thresholds, params),
-        robustness=sweep.found(labels, probabilities, patients),
+        robustness=sweep.found(labels, probabilities, patients, embeddings),
     )
     errors = mistakes.mistakes(
         sealed.table,
         probabilities,
-        np.stack([watch.embeddings[row] for row in range(len(labels))]),
+        embeddings,
         quality_of(sealed.table, features),
         mistakes.Neighbours.open(bundle, accepted),
         thresholds,

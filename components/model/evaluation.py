@@ -232,8 +232,12 @@ class Foreign(_Part):
 
 
 class Robustness(_Part):
-    """How far the bundle's word holds, on `images` of the sealed ones; `auroc`: of those, as they are."""
+    """How far the bundle's word holds, on `images` of the sealed ones; `auroc`: of those, as they are.
 
+    `turned_away`: all sealed images that are like nothing in the bundle's reference, and get no call but `review`.
+    """
+
+    turned_away: Estimate | None
     images: int
     positives: int
     auroc: Estimate | None

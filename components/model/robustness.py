@@ -119,11 +119,13 @@ class Sweep:
         seen = [self._probability(read(file, Pseudonyms(bytes(32))).pixels) for file in told]
         self.twins.append(abs(seen[1] - seen[0]))
 
-    def found(self, labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray) -> Robustness:
+    def found(
+        self, labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray, embeddings: np.ndarray
+    ) -> Robustness:
         """The table.
 
         Args:
-            labels, probabilities, patients: (n,) of all sealed images, as they are.
+            labels, probabilities, patients: (n,) of all sealed images, as they are; embeddings (n, d).
         """
         rows = self.rows
         given = (labels[rows], probabilities[rows], patients[rows])
@@ -135,7 +137,9 @@ class Sweep:
             changed = [self.bundle.call(a) != self.bundle.call(b) for a, b in zip(given[1], worse, strict=True)]
             flips = rate(np.array(changed, dtype=bool), given[2])
             perturbed.append(Perturbed(name=name, strength=strength, auroc=auroc, drop=drop, flips=flips))
+        strange = np.array([not self.bundle.scope.holds(embedding) for embedding in embeddings], dtype=bool)
         return Robustness(
+            turned_away=rate(strange, patients),
             images=len(rows),
             positives=int(given[0].sum()),
             auroc=area,
@@ -176,13 +180,13 @@ def foreign(bundle: Bundle) -> Iterator[Foreign]:
         )
         measured = quality.measure(Radiograph(meta, pixels))
         said = bundle.predict(pixels)
-        answer = caution.abstain(said, measured)
+        familiar = bundle.scope.holds(said.embedding)
         yield Foreign(
             picture=name,
             probability=said.probability,
-            call=answer.call,
-            abstained=answer.call == "review",
-            warnings=tuple(caution.warnings(measured)),
+            call=caution.abstain(said, measured).call,
+            abstained=caution.no_radiograph(measured) or not familiar,
+            warnings=tuple(caution.warnings({**measured, "familiar": familiar})),
         )
 
 

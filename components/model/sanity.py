@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from components.model import network
+from components.model import network, runtime
 from components.model.examples import Examples
 from components.model.explain import covered, pointing_game
 from components.model.statistics import rate
@@ -86,22 +86,27 @@ def cascade(model: Any, pixels: np.ndarray, seed: int) -> tuple[tuple[Similarity
         whose maps have one; and DRAWS arrays (n, h, w), the maps of networks with nothing learned left.
     """
     kept, random = model.get_weights(), np.random.default_rng(seed)
-    trained = network.evidence(model, pixels)
     stages, bare = [], []
+    trained = _maps(model, pixels)
     try:
         for above, depth in zip((-1.0, *STAGES), STAGES, strict=False):
             redraw(model, above, depth, random)
-            maps = [network.evidence(model, pixels)]
+            maps = [_maps(model, pixels)]
             if depth == STAGES[-1]:
                 for _ in range(DRAWS - 1):
                     redraw(model, -1.0, depth, random)
-                    maps.append(network.evidence(model, pixels))
+                    maps.append(_maps(model, pixels))
                 bare = maps
             alike = [abs(a) for drawn in maps for a in correlations(trained, drawn) if a is not None]
             stages.append(Similarity(redrawn=round(depth, 3), value=float(np.mean(alike)) if alike else None))
     finally:
         model.set_weights(kept)
     return tuple(stages), bare
+
+
+def _maps(model: Any, pixels: np.ndarray) -> np.ndarray:
+    with runtime.silence():  # every one is traced anew, and TensorFlow warns of it
+        return network.evidence(model, pixels)
 
 
 def redraw(model: Any, above: float, depth: float, random: np.random.Generator) -> None:

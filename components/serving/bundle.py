@@ -13,6 +13,7 @@ manifest holds the SHA-256 of every part: one hash names weights, preprocessing,
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import threading
 from collections.abc import Iterator
@@ -44,6 +45,7 @@ from components.serving.manifest import (
     Threshold,
     Thresholds,
 )
+from components.serving.scope import Scope
 
 __all__ = [
     "CARD",
@@ -152,11 +154,12 @@ class Graph:
 class Bundle:
     """A verified bundle, ready to predict from any thread."""
 
-    def __init__(self, folder: Path, manifest: Manifest, content_hash: str, graph: Graph) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, content_hash: str, graph: Graph, scope: Scope) -> None:
         self.folder = folder
         self.manifest = manifest
         self.hash = content_hash
         self.graph = graph
+        self.scope = scope
 
     @classmethod
     def open(cls, folder: Path, *, expected_hash: str | None = None, threads: int = 1) -> Bundle:
@@ -190,7 +193,7 @@ class Bundle:
             )
         # The bytes that were verified are the bytes that run: the file is not read a second time.
         graph = Graph(contents[MODEL], manifest.model.size, where=folder / MODEL, threads=threads)
-        return cls(folder, manifest, found, graph)
+        return cls(folder, manifest, found, graph, _scope(contents[REFERENCE], folder / REFERENCE))
 
     @property
     def transform(self) -> Transform:
@@ -203,12 +206,14 @@ class Bundle:
             pixels: (rows, columns) uint8 or uint16, MONOCHROME2 polarity, as `Radiograph.pixels`.
 
         Returns:
-            A prediction whose heat_map is (rows, columns), in the image's own pixels.
+            A prediction whose heat_map is (rows, columns), in the image's own pixels. The call on a picture that is
+            like nothing in the reference is `review`, whatever its probability.
         """
         rows, columns = pixels.shape
         found = self.graph.run(self.transform.apply(pixels))
         placed = np.clip(self.transform.place(found.heat_map, rows, columns), 0.0, 1.0).astype(np.float32, copy=False)
-        return Prediction(found.probability, found.logit, placed, found.embedding, self.call(found.probability))
+        call = self.call(found.probability) if self.scope.holds(found.embedding) else "review"
+        return Prediction(found.probability, found.logit, placed, found.embedding, call)
 
     def call(self, probability: float) -> Call:
         """`no_fracture` below both thresholds, `fracture` at or above both, `review` between: a person decides."""
@@ -222,6 +227,16 @@ class Bundle:
         """Whether the image's prediction set is one label; a bundle without sets says nothing against any image."""
         sets = self.manifest.conformal
         return sets is None or len(sets.labels(probability)) == 1
+
+
+def _scope(content: bytes, where: Path) -> Scope:
+    import pandas as pd
+
+    try:
+        embeddings = pd.read_parquet(io.BytesIO(content), columns=["embedding"])["embedding"]
+        return Scope.of(np.stack(embeddings.to_list()))
+    except (ValueError, KeyError, OSError) as error:
+        raise BundleCorrupt(f"{where}: no reference ({type(error).__name__}); run `export` again") from None
 
 
 def _read(folder: Path, name: str) -> bytes:

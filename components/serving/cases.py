@@ -21,7 +21,8 @@ class LoggedPrediction(_Record):
     """One bundle's word on one image. `id` follows from both, so logging it again changes nothing.
 
     `inclusion_probability` is the probability with which any case was drawn for blind audit at that time; `audit`
-    says whether this one was. `quality` is `radiograph.quality.measure`'s dict; `embedding` the bundle's, as floats.
+    says whether this one was. `quality` is `radiograph.quality.measure`'s dict, and `familiar`: whether the picture is
+    in the bundle's scope. `embedding` is the bundle's, as floats.
     """
 
     id: str

@@ -21,6 +21,7 @@ RULES: list[tuple[str, Callable[[Any], bool], str]] = [
     ("cnr", lambda v: v < 3, "Bone stands out little from its surroundings."),
     ("motion", lambda v: v > 8, "The picture may be blurred by movement."),
     ("clutter", lambda v: v > 50, "This does not look like a radiograph."),
+    ("familiar", lambda v: v is False, "Unlike the images that the model was checked on; it makes no call."),
 ]
 NO_RADIOGRAPH = ("grey_levels", "clutter")  # beyond these two nothing of a radiograph is left to judge
 
@@ -36,8 +37,12 @@ def abstain(said: Prediction, quality: Mapping[str, Any]) -> Prediction:
     Args:
         quality: what `radiograph.quality.measure` says of the same picture.
     """
-    foreign = any(name in NO_RADIOGRAPH for name, _ in _broken(quality))
-    return replace(said, call="review") if foreign else said
+    return replace(said, call="review") if no_radiograph(quality) else said
+
+
+def no_radiograph(quality: Mapping[str, Any]) -> bool:
+    """Whether nothing of a radiograph is left to judge."""
+    return any(name in NO_RADIOGRAPH for name, _ in _broken(quality))
 
 
 def _broken(quality: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -30,6 +30,7 @@ CUTS = Thresholds(
     high_specificity=Threshold(threshold=0.6, source_role="tune"),
 )
 ROBUSTNESS = Robustness(
+    turned_away=Estimate(0.01, 0.0, 0.05, 200),
     images=60,
     positives=30,
     auroc=Estimate(0.9, 0.8, 0.95, 60),

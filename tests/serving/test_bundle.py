@@ -16,6 +16,7 @@ import pytest
 
 from components.errors import BundleCorrupt
 from components.serving.bundle import Bundle, Manifest
+from components.serving.scope import Scope
 
 PARTS = ("model.tflite", "reference.parquet", "training_images.parquet", "model_card.md")
 
@@ -105,7 +106,11 @@ def test_crossed_thresholds_still_make_sense(opened):
         update={"high_sensitivity": points.high_specificity, "high_specificity": points.high_sensitivity}
     )
     bundle = Bundle(
-        opened.folder, opened.manifest.model_copy(update={"thresholds": crossed}), opened.hash, opened.graph
+        opened.folder,
+        opened.manifest.model_copy(update={"thresholds": crossed}),
+        opened.hash,
+        opened.graph,
+        opened.scope,
     )
     low = points.high_sensitivity.threshold
 
@@ -127,6 +132,15 @@ def test_a_set_of_one_label_settles(opened):
     assert [settled(p, sets) for p in (0.2, 0.3, 0.6, 0.7)] == [True, False, False, True]
     assert not settled(0.5, sets.model_copy(update={"fracture_from": 0.6, "no_fracture_to": 0.3}))
     assert settled(0.5, None)
+
+
+def test_what_is_like_nothing_in_the_reference_gets_no_call(opened):
+    """The probability stays; the call is left to a person."""
+    said = opened.predict(picture(0))
+    away = Scope(-said.embedding[None].astype(float), least=0.0)
+    strange = Bundle(opened.folder, opened.manifest, opened.hash, opened.graph, away).predict(picture(0))
+
+    assert (strange.call, strange.probability) == ("review", said.probability)
 
 
 def test_threads_get_their_own_answers(opened):
