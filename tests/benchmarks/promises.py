@@ -22,6 +22,7 @@ from components.model.slices import slices
 from components.model.statistics import auroc, auroc_of, bootstrap, percentile, rate
 from components.params import Evaluate
 from components.serving.bundle import Threshold, Thresholds
+from tests.sweeps import QUICK
 
 AUROC = 0.7894  # of `clustered`
 RESAMPLES = 500
@@ -29,7 +30,7 @@ CUTS = Thresholds(
     high_sensitivity=Threshold(threshold=0.3, source_role="tune"),
     high_specificity=Threshold(threshold=0.7, source_role="tune"),
 )
-SLICING = Evaluate(resamples=200, prevalences=(0.05,), min_slice=30, seed=0)
+SLICING = Evaluate(resamples=200, prevalences=(0.05,), min_slice=30, robustness=QUICK, seed=0)
 
 
 def clustered(random: np.random.Generator, patients: int, images: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

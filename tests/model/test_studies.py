@@ -16,8 +16,9 @@ from components.model.calibrate import Calibrated, calibrate
 from components.model.studies import Studies
 from components.params import Calibrate, Evaluate
 from components.serving.bundle import StudyThresholds, Threshold, Thresholds
+from tests.sweeps import QUICK
 
-PARAMS = Evaluate(resamples=200, prevalences=(0.05,), min_slice=10, seed=0)
+PARAMS = Evaluate(resamples=200, prevalences=(0.05,), min_slice=10, robustness=QUICK, seed=0)
 POINTS = Calibrate(high_sensitivity=0.95, high_specificity=0.95, conformal_alpha=0.1)
 CUTS = Thresholds(
     high_sensitivity=Threshold(threshold=0.3, source_role="tune"),

@@ -29,6 +29,7 @@ from tests.sweeps import QUICK
 
 NAME = "osteoflow-fracture"
 IMAGES = 240
+JUDGE = Evaluate(resamples=200, prevalences=(0.1,), min_slice=30, robustness=QUICK, seed=0)
 PARAMS = Gate(
     model=NAME, auroc_floor=0.8, sensitivity_floor=0.75, specificity_floor=0.75, margin=0.05, min_positives=60,
     min_negatives=60, look_budget=2,
@@ -86,7 +87,7 @@ def world(tiny_bundle: Path, tmp_path_factory) -> Callable[..., dict[str, Path]]
             evaluate(
                 accepted=folder / "accepted", studies=folder / "studies", features=folder / "features",
                 bundle=place / "bundle", evaluation=place / "evaluation",
-                params=Evaluate(resamples=200, prevalences=(0.1,), min_slice=30, robustness=QUICK, seed=0),
+                params=JUDGE,
             )  # fmt: skip
         return {
             "challenger": place / "bundle", "evaluation": place / "evaluation",
@@ -245,8 +246,8 @@ def smaller(given: dict[str, Path], folder: Path, kept: Callable[[pd.DataFrame],
     table = pd.read_parquet(given["accepted"])
     write_rows(folder / "accepted", table[kept(table)].reset_index(drop=True))
     evaluate(
-        accepted=folder / "accepted", studies=given["studies"], bundle=given["challenger"],
-        evaluation=folder / "evaluation", params=Evaluate(resamples=200, prevalences=(0.1,), min_slice=30, seed=0),
+        accepted=folder / "accepted", studies=given["studies"], features=given["studies"].parent / "features",
+        bundle=given["challenger"], evaluation=folder / "evaluation", params=JUDGE,
     )  # fmt: skip
     return given | {"accepted": folder / "accepted", "evaluation": folder / "evaluation"}
 
