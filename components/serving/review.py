@@ -142,9 +142,9 @@ def _worklist(request: Request, *, problems: list[str] | None = None, status: in
     service = _service(request)
     current = service.champion.current()
     rows = [_row(service, case) | {"settled": _settled(current, case)} for case in service.log.cases(NEWEST)]
-    rows.sort(key=lambda row: (
-        row["answered"], not row["disagree"], ORDER.index(row["kind"]), row["settled"] or row["kind"] == "blind",
-    ))  # fmt: skip
+    for row in rows:  # whose answer is withheld keeps its place, whatever its set
+        row["settled"] |= row["percent"] is None
+    rows.sort(key=lambda row: (row["answered"], not row["disagree"], ORDER.index(row["kind"]), row["settled"]))
     return _page(request, "worklist.html", status=status, rows=rows, problems=problems or [])
 
 
