@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from components.errors import DataError, LedgerCorrupt, OsteoflowError
+from components.errors import DataError, LedgerCorrupt
 from components.promotion import audit, evidence
 from components.promotion.audit import Finding, Promoted, finding
 from components.promotion.ledger import Ledger, canonical
@@ -131,7 +131,7 @@ def _pointers(home: Workspace, commit: str) -> list[str]:
     for name in pointers_of(home):
         try:
             home.text(commit, name)
-        except OsteoflowError:
+        except DataError:  # this commit has no such pointer
             continue
         present.append(name)
     return present

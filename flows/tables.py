@@ -81,6 +81,12 @@ def _essence(entry: Entry) -> str:
     body = entry.body
     if entry.kind == "look":
         return f"look {body['look']} of {body['budget']} at {body['images']} sealed test images"
+    if entry.kind == "refresh":
+        return (
+            f"{len(body['retired'])} test patients retired, {body['images']} sealed images decide now; {body['reason']}"
+        )
+    if entry.kind == "withdrawal":
+        return f"a patient of {body['images']} images, {len(body['models'])} model version(s); {body['reason']}"
     if entry.kind == "feedback":
         return f"{body['settled']} cases settled, {body['overturned']} against the model"
     parts = [f"version {body['version']}"] if "version" in body else []

@@ -25,6 +25,7 @@ class Witness:
 
     def __init__(self, folder: Path, ledger: Path) -> None:
         self.path = folder / f"ledger-{hashlib.sha256(str(ledger.resolve()).encode()).hexdigest()[:16]}.head"
+        self._told = False
 
     def remembered(self) -> tuple[int, str] | None:
         """Number and hash of the last entry that was seen; None before the first.
@@ -68,4 +69,6 @@ class Witness:
                 os.fsync(file.fileno())
             draft.replace(self.path)
         except OSError as error:
-            log.warning("%s: not written (%s); the end of the ledger is not witnessed", self.path, error.strerror)
+            if not self._told:
+                log.warning("%s: not written (%s); the end of the ledger is not witnessed", self.path, error.strerror)
+            self._told = True
