@@ -105,7 +105,9 @@ def export(
     bundle_hash, commit = str(decision.body["bundle_hash"]), str(decision.body["git_commit"])
     audit.bundle(bundles / bundle_hash, bundle_hash)
     chosen = [e for e in entries if _concerns(e, name, version, bundle_hash)]
-    keys = {e.signer: e.public_key for e in chosen if e.signer} | {key.name: key.public_key}
+    keys = {e.signer: e.public_key for e in chosen if e.signer}
+    if keys.setdefault(key.name, key.public_key) != key.public_key:
+        raise ConfigError(f"{key.name!r} signed the ledger with another key; export under a name of your own (--as)")
     texts = {
         "entries.jsonl": b"".join(canonical(e.model_dump()) + b"\n" for e in chosen),
         "chain.json": canonical([e.hash for e in entries]) + b"\n",

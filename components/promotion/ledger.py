@@ -107,10 +107,10 @@ class Ledger:
         return moves[-1] if moves else None
 
     def stops(self) -> list[Entry]:
-        """The stops that stand: those that nobody has lifted by a `resume` since. Any of them keeps AI output off."""
+        """The stops that stand: those that no signed `resume` has lifted since. Any of them keeps AI output off."""
         standing: list[Entry] = []
         for entry in self.entries():
-            if entry.kind == "resume":
+            if entry.kind == "resume" and entry.signature:
                 standing = []
             elif entry.kind == "stop":
                 standing.append(entry)

@@ -49,7 +49,7 @@ class Standing:
     def of(cls, ledger: Ledger, name: str) -> Standing:
         """Read it off the ledger."""
         mine = [e for e in ledger.entries() if e.body.get("name") == name and e.kind in ("look", "refresh")]
-        refreshes = [e for e in mine if e.kind == "refresh"]
+        refreshes = [e for e in mine if e.kind == "refresh" and e.signature]
         last = refreshes[-1] if refreshes else None
         retired = frozenset(mark for e in refreshes for mark in e.body["retired"])
         return cls(retired, tuple(e for e in mine if e.kind == "look" and (last is None or e.seq > last.seq)), last)

@@ -190,6 +190,14 @@ def test_what_does_not_verify_is_not_exported(house, tmp_path):
     assert not (tmp_path / "evidence").exists()
 
 
+def test_a_name_exports_with_the_key_it_signed_with(house, tmp_path):
+    """Else the folder would hold two keys under one name."""
+    stranger = SigningKey.open(tmp_path / "keys", "reviewer")
+
+    with pytest.raises(ConfigError, match="'reviewer' signed the ledger with another key"):
+        export(**house | {"key": stranger}, version=1, to=tmp_path / "evidence")
+
+
 def test_a_version_nobody_judged_and_a_folder_that_exists_are_refused(house, tmp_path):
     with pytest.raises(ConfigError, match="never judged a version 7"):
         export(**house, version=7, to=tmp_path / "evidence")
