@@ -12,7 +12,7 @@ from components.model.statistics import Estimate
 from components.radiograph.labels import FRACTURE, NO_FRACTURE
 from components.radiograph.pixels import Transform
 
-FORMAT = 2
+FORMAT = 1
 MODEL = "model.tflite"
 REFERENCE = "reference.parquet"
 TRAINING_IMAGES = "training_images.parquet"
@@ -119,13 +119,23 @@ class HeatMap(_Part):
         return max(known, default=None)
 
 
+UNCHECKED = HeatMap(
+    shown=False,
+    reasons=("the bundle is older than its checks",),
+    similarity=(),
+    pointed=None,
+    covered=None,
+    random=None,
+)
+
+
 class Data(_Part):
     training_images: int = Field(ge=0)
     accepted_sha256: Sha256
 
 
 class Manifest(_Part):
-    format: Literal[2]
+    format: Literal[1]
     model: Model
     transform: Transform
     golden: Sha256 = Field(description="what Transform.golden() gave where the model was trained")
@@ -136,7 +146,7 @@ class Manifest(_Part):
     )
     conformal: Conformal | None = Field(default=None, description="None: the bundle is older than prediction sets")
     vocabulary: tuple[str, ...] = Field(description="the calls this bundle can make")
-    heat_map: HeatMap
+    heat_map: HeatMap = UNCHECKED
     data: Data
     parts: dict[str, Sha256]
 

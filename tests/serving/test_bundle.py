@@ -189,7 +189,7 @@ def test_one_changed_bit_is_noticed(name, bundle):
         Bundle.open(bundle)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"format":2}\n'])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"format":1}\n'])
 def test_a_damaged_manifest_is_refused(content, bundle):
     (bundle / "manifest.json").write_bytes(content)
 
@@ -198,9 +198,9 @@ def test_a_damaged_manifest_is_refused(content, bundle):
 
 
 def test_another_format_is_refused(bundle):
-    rewrite(bundle, lambda body: body.update(format=1))
+    rewrite(bundle, lambda body: body.update(format=2))
 
-    with pytest.raises(BundleCorrupt, match="expected bundle format 2, found 1"):
+    with pytest.raises(BundleCorrupt, match="expected bundle format 1, found 2"):
         Bundle.open(bundle)
 
 
@@ -213,11 +213,15 @@ def test_an_unknown_key_is_refused(bundle):
 
 
 def test_an_older_bundle_stays_the_bundle_it_is(bundle):
-    """One from before study thresholds and prediction sets opens, under the hash it was signed with."""
-    rewrite(bundle, lambda body: [body.pop(name) for name in ("study_thresholds", "conformal")])
+    """From before study thresholds, sets and heat-map checks: it opens under its signed hash, and its map is hidden."""
+    rewrite(bundle, lambda body: [body.pop(name) for name in ("study_thresholds", "conformal", "heat_map")])
     found = Bundle.open(bundle)
 
     assert (found.manifest.study_thresholds, found.manifest.conformal) == (None, None)
+    assert (found.manifest.heat_map.shown, found.manifest.heat_map.reasons) == (
+        False,
+        ("the bundle is older than its checks",),
+    )
     assert found.hash == hashlib.sha256((bundle / "manifest.json").read_bytes()).hexdigest()
 
 
