@@ -177,6 +177,7 @@ class HeatMapChecks(Section):
     images: int = Field(ge=1, description="fractures whose maps are compared with those of re-drawn networks, at most")
     max_similarity: Share = Field(description="rank correlation it may keep when every weight is re-drawn")
     min_boxes: int = Field(ge=1, description="fractures with boxes below which pointing is not judged: hidden")
+    min_pointed: Share = Field(description="share of them on which its peak lies in a box; above chance is not enough")
 
 
 class Export(Section):

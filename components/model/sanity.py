@@ -5,7 +5,7 @@ Two checks on fractures the network was not fitted to (roles tune and calibrate)
 - *Parameter randomisation*: weights are re-drawn from the head down until nothing learned is left. A map that stays as
   it was shows the picture and not what the network learned from it.
 - *Pointing game*: the map's peak lies on a marked fracture more often than a peak at random, and more often than the
-  peaks of the re-drawn networks.
+  peaks of the re-drawn networks; and often enough to be of use.
 
 A check that fails, or that cannot be run, hides the map. Whatever serves the bundle obeys.
 
@@ -73,6 +73,8 @@ def _reasons(found: HeatMap, params: HeatMapChecks) -> Iterator[str]:
         yield f"{0 if pointed is None else pointed.n} fractures have boxes, {params.min_boxes} are needed to judge it"
     elif found.chance is not None and pointed.low <= found.chance:
         yield f"its peak is not shown to meet a fracture more often than chance ({pointed} against {found.chance:.3f})"
+    elif pointed.value < params.min_pointed:
+        yield f"its peak misses too many fractures ({pointed} are met, {params.min_pointed:g} are asked for)"
 
 
 def cascade(model: Any, pixels: np.ndarray, seed: int) -> tuple[tuple[Similarity, ...], list[np.ndarray]]:

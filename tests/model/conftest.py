@@ -17,7 +17,7 @@ from components.radiograph.pixels import Transform
 from components.radiograph.quality import FEATURES
 
 SIZE = 64
-CHECKS = HeatMapChecks(images=20, max_similarity=0.5, min_boxes=10)
+CHECKS = HeatMapChecks(images=20, max_similarity=0.5, min_boxes=10, min_pointed=0.2)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from components.serving.bundle import Bundle, Graph
 
 def run(source, bundle, parity=0.001, **changes):
     given = {"trained": source.trained, "calibration": source.calibration, "features": source.features} | changes
-    checks = HeatMapChecks(images=20, max_similarity=0.5, min_boxes=10)
+    checks = HeatMapChecks(images=20, max_similarity=0.5, min_boxes=10, min_pointed=0.2)
     export(
         **(source.inputs | given),
         bundle=bundle,

@@ -17,7 +17,7 @@ from components.params import HeatMapChecks
 from components.radiograph.labels import boxes_of
 from components.serving.bundle import Bundle, Outputs
 
-CHECKS = HeatMapChecks(images=16, max_similarity=0.5, min_boxes=10)
+CHECKS = HeatMapChecks(images=16, max_similarity=0.5, min_boxes=10, min_pointed=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,20 @@ def test_a_map_that_does_not_point_is_hidden(model, held, outputs):
     assert found.shown is False
     assert len(found.reasons) == 1
     assert found.reasons[0].startswith("its peak is not shown to meet a fracture more often than chance")
+
+
+def test_better_than_chance_is_not_enough(model, held, outputs):
+    """A map that misses more fractures than the protocol allows misleads, however little chance would find."""
+    strict = CHECKS.model_copy(update={"min_pointed": 1.0})
+    few = [
+        o if n % 3 else Outputs(o.probability, o.logit, o.heat_map[::-1, ::-1], o.embedding)
+        for n, o in enumerate(outputs)
+    ]
+    found = check(model, cells(held), few, strict, seed=1)
+
+    assert found.shown is False
+    assert found.reasons[0].startswith("its peak misses too many fractures (")
+    assert found.reasons[0].endswith("are met, 1 are asked for)")
 
 
 def test_a_map_of_the_picture_alone_is_hidden(model, held, outputs, monkeypatch):
