@@ -198,11 +198,7 @@ class Workspace:
         return [Change(commit, time, subject, body.strip()) for commit, time, subject, body in parts]
 
     def text(self, rev: str, path: str) -> bytes:
-        """A text file as `rev` has it.
-
-        Raises:
-            DataError: it has none.
-        """
+        """A text file as `rev` has it. Raises: DataError when it has none."""
         return self._git("show", f"{rev}:{path}").encode()
 
     def intact(self, commits: Collection[str]) -> int:
