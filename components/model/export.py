@@ -78,7 +78,7 @@ def manifest(
 ) -> Manifest:
     """The manifest of the parts that stand in `folder`."""
     return Manifest(
-        format=2,
+        format=1,
         model=parts.Model(
             backbone=training.backbone,
             size=training.size,
