@@ -110,6 +110,7 @@ def _running(config: ServiceConfig) -> Iterator[httpx.Client]:
     server = uvicorn.Server(uvicorn.Config(create_app(config), log_level="error", lifespan="off", ws="none"))
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
+        listener.listen()  # who calls before the server is up waits, and is not refused
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
