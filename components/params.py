@@ -181,7 +181,9 @@ class HeatMapChecks(Section):
 
 
 class Export(Section):
-    variant: Literal["float32", "float16"]
+    variant: Literal["float32", "float16", "int8"] = Field(
+        description="whichever keeps `parity`; the one that is judged"
+    )
     parity: float = Field(gt=0, description="largest |p(TF Lite) - p(Keras)| an export may show")
     heat_map: HeatMapChecks
 

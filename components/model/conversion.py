@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,15 +11,19 @@ import numpy as np
 from components.model import network, runtime
 from components.model.calibrate import Calibrated
 from components.model.examples import Examples
-from components.serving.bundle import INPUT, SIGNATURE, Outputs
+from components.serving.bundle import INPUT, SIGNATURE, Graph, Outputs
 
 CHECKED = 64  # images on which the released graph is compared with the trained network, spread over the roles
 
 
-def convert(model: Any, curve: Calibrated, variant: str) -> bytes:
+def convert(model: Any, curve: Calibrated, variant: str, pixels: np.ndarray) -> bytes:
     """The released graph as the bytes of a .tflite file; outputs as serving/bundle.py names them.
 
     The network is called with training=False, so nothing random can survive the export.
+
+    Args:
+        variant: float32; float16, which stores weights in half; or int8, which also computes in eight bits.
+        pixels: (n, size, size) uint8, images of which CHECKED show int8 the range of every value in the graph.
     """
     import tensorflow as tf
 
@@ -36,20 +41,40 @@ def convert(model: Any, curve: Calibrated, variant: str) -> bytes:
             "embedding": found[network.EMBEDDING],
         }
 
-    with tempfile.TemporaryDirectory() as temporary, runtime.silence():
+    # TensorFlow's own calibrator of int8 warns that the interpreter it uses is deprecated.
+    with tempfile.TemporaryDirectory() as temporary, runtime.silence(), warnings.catch_warnings(action="ignore"):
         archive = keras.export.ExportArchive()
         archive.track(model)
         archive.add_endpoint(SIGNATURE, serve, [tf.TensorSpec((1, size, size, 1), tf.float32, name=INPUT)])
         archive.write_out(temporary, verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(temporary, signature_keys=[SIGNATURE])
-        if variant == "float16":
+        if variant != "float32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if variant == "float16":
             converter.target_spec.supported_types = [tf.float16]
+        if variant == "int8":
+            converter.representative_dataset = lambda: (
+                (SIGNATURE, {INPUT: pixels[row, None, :, :, None].astype(np.float32)}) for row in checked(len(pixels))
+            )
         return bytes(converter.convert())
 
 
+def checked(images: int) -> np.ndarray:
+    """Up to CHECKED row numbers, spread evenly over `images` rows."""
+    return np.unique(np.linspace(0, images - 1, min(CHECKED, images)).round().astype(int))
+
+
 def parity(model: Any, curve: Calibrated, data: Examples, outputs: list[Outputs]) -> float:
-    """Largest difference of probability between the graph and the trained network, over up to CHECKED images."""
-    rows = np.unique(np.linspace(0, len(outputs) - 1, min(CHECKED, len(outputs))).round().astype(int))
+    """Largest difference of probability between the graph and the trained network, over up to CHECKED images.
+
+    Below it no call changes but within that distance of an operating point.
+    """
+    rows = checked(len(outputs))
     expected = curve.probability(network.logits(model, data.pixels[rows]))
     return float(np.abs(expected - [outputs[row].probability for row in rows]).max())
+
+
+def steady(graph: Graph, data: Examples, outputs: list[Outputs]) -> bool:
+    """Whether the graph, asked again about the images that `parity` looks at, answers bit for bit as before."""
+    again = [(outputs[row], graph.run(data.pixels[row])) for row in checked(len(outputs))]
+    return all(a.logit == b.logit and np.array_equal(a.heat_map, b.heat_map) for a, b in again)

@@ -12,7 +12,7 @@ from components.dataset.store import atomic_folder
 from components.errors import DataError
 from components.model import card, examples, network, sanity
 from components.model.calibrate import Calibrated
-from components.model.conversion import CHECKED, convert, parity
+from components.model.conversion import CHECKED, convert, parity, steady
 from components.model.examples import Examples
 from components.model.measured import quality_of
 from components.model.training import IMAGES, MODEL, Training
@@ -29,7 +29,7 @@ def export(
 
     Raises:
         DataError: an input is missing or does not fit the others, or the converted graph's probability differs
-            from the trained network's by more than `params.parity` on any checked image.
+            from the trained network's by more than `params.parity` on any checked image, or from call to call.
     """
     data = examples.load(accepted, prepared, roles=("tune", "calibrate"))
     quality = quality_of(data.table, features)
@@ -37,7 +37,7 @@ def export(
     model = network.load(trained / MODEL)
     if (found := network.weights_sha256(model)) != training.weights_sha256:
         raise DataError(f"{trained}: weights are {found}, training.json says {training.weights_sha256}; run `train`")
-    content = convert(model, curve, params.variant)
+    content = convert(model, curve, params.variant, data.pixels)
     graph = Graph(content, training.size, where=bundle / parts.MODEL)
     outputs = [graph.run(square) for square in data.pixels]
     gap = parity(model, curve, data, outputs)
@@ -46,6 +46,8 @@ def export(
             f"export: the LiteRT graph and the trained network differ by up to {gap:.2g} in probability on "
             f"{min(CHECKED, len(outputs))} images, export.parity allows {params.parity}; use variant float32"
         )
+    if not steady(graph, data, outputs):
+        raise DataError(f"export: the {params.variant} graph answers the same image in two ways; use variant float32")
     heat_map = sanity.check(model, data, outputs, params.heat_map, training.seed)
     images = pd.read_parquet(trained / IMAGES)
     with atomic_folder(bundle) as folder:

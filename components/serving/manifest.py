@@ -40,7 +40,7 @@ class Pretrained(_Part):
 class Model(_Part):
     backbone: str
     size: int = Field(gt=0, description="side of the input square, pixels")
-    variant: str = Field(description="number format of the stored weights: float32 or float16")
+    variant: str = Field(description="number format of the graph: float32, float16 or int8")
     weights_sha256: Sha256 = Field(description="hash of the trained weights in their order, before conversion")
     pretrained: Pretrained | None = Field(description="None: trained from random weights")
     networks: int = Field(

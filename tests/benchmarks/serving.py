@@ -38,19 +38,28 @@ def main() -> None:
     calibrated = Calibrated.model_validate(
         CURVE | {"thresholds": {"high_sensitivity": POINT, "high_specificity": POINT}}
     )
-    graph = Graph(convert(model, calibrated, "float32"), chosen.size, where=Path("benchmark"))
-    square = np.random.default_rng(0).integers(0, 256, (chosen.size, chosen.size), np.uint8)
-    batch = square[None, :, :, None].astype(np.float32)
+    squares = np.random.default_rng(0).integers(0, 256, (8, chosen.size, chosen.size), np.uint8)
+    square, batch = squares[0], squares[:1, :, :, None].astype(np.float32)
+
+    def released(content: bytes, threads: int) -> Callable[[], object]:
+        graph = Graph(content, chosen.size, where=Path("benchmark"), threads=threads)
+        return lambda: graph.run(square)
+
+    contents = {name: convert(model, calibrated, name, squares) for name in ("float32", "float16", "int8")}
     rivals: dict[str, Callable[[], object]] = {
-        "released graph (LiteRT, one thread)": lambda: graph.run(square),
+        f"released graph, {name}, {threads} thread(s), {len(content) / 1e6:.1f} MB": released(content, threads)
+        for name, content in contents.items()
+        for threads in (1, 2)
+    }
+    rivals |= {
         "keras model.predict_on_batch": lambda: model.predict_on_batch(batch),
         "keras model.predict": lambda: model.predict(batch, verbose=0),
     }
     medians = {name: 1000 * statistics.median(timed(call) for _ in range(chosen.runs)) for name, call in rivals.items()}
     ours = next(iter(medians.values()))
-    print(f"{chosen.backbone} at {chosen.size} px, batch 1, median of {chosen.runs}")
+    print(f"{chosen.backbone} at {chosen.size} px, batch 1, median of {chosen.runs}; ratios to the first")
     for name, median in medians.items():
-        print(f"{name:<38} {median:8.2f} ms   {median / ours:6.1f} x")
+        print(f"{name:<46} {median:8.2f} ms   {median / ours:6.1f} x")
 
 
 def timed(call: Callable[[], object]) -> float:

@@ -69,7 +69,7 @@ def test_the_released_graph_says_the_same(members, tmp_path):
     )
     curve = Calibrated(slope=1.5, intercept=-0.5, source_role="calibrate", n=1, thresholds=at)
 
-    graph = Graph(convert(joined, curve, "float32"), 64, where=tmp_path)
+    graph = Graph(convert(joined, curve, "float32", PIXELS), 64, where=tmp_path)
 
     found = [graph.run(square) for square in PIXELS]
     expected = curve.probability(network.logits(joined, PIXELS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -9,12 +10,13 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import spearmanr
 
 from components.dataset.rows import rows_sha256, write_rows
 from components.errors import DataError
 from components.model import examples, network
 from components.model.calibrate import Calibrated
-from components.model.conversion import convert, parity
+from components.model.conversion import convert, parity, steady
 from components.model.export import export
 from components.params import Export, HeatMapChecks
 from components.radiograph.quality import FEATURES
@@ -51,11 +53,33 @@ def test_half_precision_halves_the_file(trained, released):
     """float16 keeps the probability to a hundredth and takes half the room."""
     data = examples.load(**trained.inputs, roles=("tune",))
     model, curve = network.load(trained.trained / "model.keras"), Calibrated.read(trained.calibration)
-    content = convert(model, curve, "float16")
+    content = convert(model, curve, "float16", data.pixels)
     outputs = [Graph(content, 64, where=released).run(square) for square in data.pixels]
 
     assert len(content) < 0.6 * (released / "model.tflite").stat().st_size
     assert parity(model, curve, data, outputs) < 0.01
+
+
+def test_eight_bits_are_a_third_and_rank_alike(trained, released):
+    """int8 takes at most 40% of the room, the same bytes every time; its coarse probabilities keep their order."""
+    data = examples.load(**trained.inputs, roles=("tune", "calibrate"))
+    model, curve = network.load(trained.trained / "model.keras"), Calibrated.read(trained.calibration)
+    content = convert(model, curve, "int8", data.pixels)
+    outputs = [Graph(content, 64, where=released).run(square) for square in data.pixels]
+
+    assert len(content) < 0.4 * (released / "model.tflite").stat().st_size
+    assert content == convert(model, curve, "int8", data.pixels)
+    assert spearmanr([o.probability for o in outputs], network.logits(model, data.pixels)).statistic > 0.9
+
+
+def test_a_graph_that_answers_in_two_ways_is_seen(trained, released):
+    """The same image, asked again, has the same answer to the last bit; anything else is not steady."""
+    data = examples.load(**trained.inputs, roles=("tune",))
+    graph = Bundle.open(released).graph
+    outputs = [graph.run(square) for square in data.pixels]
+    moved = [dataclasses.replace(outputs[0], logit=outputs[0].logit + 1e-6), *outputs[1:]]
+
+    assert (steady(graph, data, outputs), steady(graph, data, moved)) == (True, False)
 
 
 def test_exporting_twice_gives_one_hash(trained, released, tmp_path):
