@@ -71,7 +71,7 @@ def _usable(label: np.ndarray, folds: list[np.ndarray]) -> bool:
 def _some(groups: pd.Series) -> np.ndarray:
     """(n,) whether the trees see an image: whole groups, by a hash of their names, until there are SOME images.
 
-    So an archive that grows keeps nearly all it saw before, and what trees cost does not grow with it.
+    So an archive that grows keeps most of what it saw, and what trees cost does not grow with it.
     """
     place = pd.util.hash_array(groups.to_numpy())
     last = min(SOME, len(place))

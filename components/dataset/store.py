@@ -168,6 +168,8 @@ def write_images(folder: Path, images: Iterable[Radiograph | Packed], *, batch: 
 
 def write_labels(folder: Path, events: Iterable[LabelEvent], *, batch: str) -> Path | None:
     """Append label events as `<batch>.parquet`, leaving out those that stand already; None when none is new."""
+    if not (events := list(events)):
+        return None
     known = {name for path in shards(folder) for name in read_shard(path, ["event_id"])[0].to_pylist()}
     rows = []
     for event in events:

@@ -34,6 +34,25 @@ def test_the_same_source_twice_adds_nothing(home, make, tmp_path):
     assert home.files() == before
 
 
+def test_images_of_a_shard_without_an_entry_are_known_and_entered(home, make, tmp_path):
+    """What a run leaves that is killed between its shards and their entries."""
+    source = make.dicoms(tmp_path / "source", [1, 2])
+    home.take_in(source)
+    [entry] = home.entries().iterdir()
+    entry.unlink()
+
+    assert (home.take_in(source).duplicates, entry.exists()) == (2, True)
+
+
+def test_an_entry_whose_shard_is_gone_knows_no_image(home, make, tmp_path):
+    source = make.dicoms(tmp_path / "source", [1, 2])
+    home.take_in(source)
+    [shard] = home.studies.iterdir()
+    shard.unlink()
+
+    assert (home.take_in(source).added, shard.exists()) == (2, True)
+
+
 def test_a_dicom_folder_twice_adds_nothing(home, make, tmp_path):
     source = make.dicoms(tmp_path / "source", [1, 2], labels={1: "fracture", 2: "no_fracture"})
     home.take_in(source)
