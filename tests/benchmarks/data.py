@@ -126,12 +126,21 @@ def median(rounds: list[Round], what: str) -> float:
     return statistics.median(one[what] for one in rounds)
 
 
+def sides(results: Results) -> list[str]:
+    """The kinds that were measured at every size."""
+    return [kind for kind in KINDS if all(kind in size for size in results["sizes"].values())]
+
+
 def table(results: Results) -> str:
     """The medians, with their ratio to the smallest archive, as Markdown."""
     sizes = sorted(results["sizes"], key=int)
     lines = ["| | " + " | ".join(f"{int(size):,}" for size in sizes) + " |", "|---" * (1 + len(sizes)) + "|"]
-    rows = [(kind, what, unit) for kind in KINDS for what, unit in UNITS.items()]
-    rows += [("ours", f"wall.{phase}", f"s, {phase}") for phase in ("intake", "version", "build")]
+    rows = [(kind, what, unit) for kind in sides(results) for what, unit in UNITS.items()]
+    rows += [
+        ("ours", f"cpu.{phase}", f"CPU s, {phase}")
+        for phase in ("intake", "version", "build")
+        if "ours" in sides(results)
+    ]
     for kind, what, unit in rows:
         values = [median(results["sizes"][size][kind]["rounds"], what) for size in sizes]
         cells = [f"{value:.2f}" + (f" (x {value / values[0]:.2f})" if values[0] else "") for value in values]
@@ -149,9 +158,11 @@ def plot(results: Results, path: Path) -> None:
     figure, axes = pyplot.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
     sizes = sorted(results["sizes"], key=int)
     for axis, (what, unit) in zip(axes, list(UNITS.items())[:3], strict=True):
-        for kind, name in NAMES.items():
+        for kind in sides(results):
             rounds = [results["sizes"][size][kind]["rounds"] for size in sizes]
-            (line,) = axis.plot([int(size) for size in sizes], [median(one, what) for one in rounds], "-", label=name)
+            (line,) = axis.plot(
+                [int(size) for size in sizes], [median(one, what) for one in rounds], "-", label=NAMES[kind]
+            )
             for size, some in zip(sizes, rounds, strict=True):
                 axis.plot([int(size)] * len(some), [one[what] for one in some], ".", color=line.get_color())
         axis.set(xscale="log", xlabel="images in the archive", ylabel=f"{unit} for {NEW} more")
