@@ -26,7 +26,8 @@ PARAMS = Gate(
 def sealed(patients) -> Sealed:
     """Two images a patient, one with a fracture."""
     rows = [(f"{p}-{n}", p, float(n)) for p in patients for n in range(2)]
-    return Sealed(pd.DataFrame(rows, columns=["image_id", "patient_id", "label"]), {})
+    table = pd.DataFrame(rows, columns=["image_id", "patient_id", "label"])
+    return Sealed(table.assign(study_id=table["image_id"]), {}, 0)
 
 
 def looked(ledger, patients, *, challenger="a") -> int:

@@ -127,7 +127,7 @@ def test_a_set_of_one_label_settles(opened):
 
     def settled(probability, conformal):
         manifest = opened.manifest.model_copy(update={"conformal": conformal})
-        return Bundle(opened.folder, manifest, opened.hash, opened.graph).settled(probability)
+        return Bundle(opened.folder, manifest, opened.hash, opened.graph, opened.scope).settled(probability)
 
     assert [settled(p, sets) for p in (0.2, 0.3, 0.6, 0.7)] == [True, False, False, True]
     assert not settled(0.5, sets.model_copy(update={"fracture_from": 0.6, "no_fracture_to": 0.3}))
