@@ -76,7 +76,6 @@ def describe(
     """Put the verdict where the reviewer reads it (the version's page), and the report where it stays.
 
     The page also keeps how far the ledger has come: a second witness, on the registry's machine.
-    There a person goes through errors.csv: the one that stands is never written again.
 
     Returns:
         The folder with the version's report.
@@ -86,10 +85,13 @@ def describe(
     registry.keep(name, version, artifact(decision.encode()), decision.encode().decode())
     last = ledger.entries()[-1]
     registry.tag(name, version, f"{PREFIX}ledger_head", f"{last.seq} {last.hash}")
-    kept = state / "reports" / f"{name}-v{version}"
+    return keep_report(evaluation, state / "reports" / f"{name}-v{version}")
+
+
+def keep_report(evaluation: Path, kept: Path) -> Path:
+    """Copy a report to where a person goes through its errors.csv: one that stands is never written again."""
     edited = shutil.ignore_patterns(ERRORS) if (kept / ERRORS).exists() else None
-    shutil.copytree(evaluation, kept, ignore=edited, dirs_exist_ok=True)
-    return kept
+    return Path(shutil.copytree(evaluation, kept, ignore=edited, dirs_exist_ok=True))
 
 
 def _data(build: Workspace) -> str:

@@ -7,18 +7,16 @@ import shutil
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from components.dataset.intake import intake
-from components.dataset.store import write_catalog
 from components.params import load
 from components.radiograph.deidentify import Pseudonyms
 from components.radiograph.phantom import DETECTOR_A, draw
 from components.workspace import Workspace
-from flows.builds import describe, make
+from flows.builds import keep_report, make
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = dataclasses.replace(DETECTOR_A, rows=160, columns=128, pitch_mm=2.0)
@@ -56,11 +54,10 @@ def take_in(home: Workspace, patient: int) -> str:
     (source / "one.dcm").write_bytes(draw(7, patient=patient, detector=SMALL, fracture=False).dicom)
     studies, labels, catalog = (home.root / folder for folder in DATA)
     batch = intake(
-        source=source, studies=studies, labels=labels, quarantine=home.state / "quarantine",
+        source=source, studies=studies, labels=labels, catalog=catalog, quarantine=home.state / "quarantine",
         pseudonyms=Pseudonyms(bytes(range(32))), params=load(home.root / "params.yaml").intake,
         now=datetime(2026, 1, 1, tzinfo=UTC),
     )  # fmt: skip
-    write_catalog(studies, catalog)
     home.commit_data(DATA, batch.message())
     return f"{batch.batch}-0000.parquet"
 
@@ -90,30 +87,16 @@ def test_another_machine_fetches_new_shards_alone(home, tmp_path):
     assert len(list((tmp_path / "state" / "cache").rglob("*"))) < len(list((tmp_path / "remote").rglob("*")))
 
 
-class Registry:
-    """Remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.said: list[object] = []
-
-    def describe(self, *words: object) -> None:
-        self.said.append(words)
-
-    def tag(self, *words: object) -> None:
-        self.said.append(words)
-
-
 def test_an_edited_list_of_errors_is_kept(tmp_path):
     """The same version described again brings the new report, and leaves errors.csv to the person who edited it."""
     evaluation = tmp_path / "evaluation"
     evaluation.mkdir()
     (evaluation / "errors.csv").write_text("proposed")
     (evaluation / "report.html").write_text("first")
-    verdict = SimpleNamespace(verdict="passed", markdown=lambda: "words")
-    kept = describe(Registry(), "m", 1, verdict, evaluation, tmp_path)
+    kept = keep_report(evaluation, tmp_path / "reports" / "m-v1")
     (kept / "errors.csv").write_text("edited")
     (evaluation / "report.html").write_text("second")
-    describe(Registry(), "m", 1, verdict, evaluation, tmp_path)
+    keep_report(evaluation, kept)
 
     assert (kept / "errors.csv").read_text() == "edited"
     assert (kept / "report.html").read_text() == "second"

@@ -13,7 +13,6 @@ import pytest
 
 from components.dataset.intake import intake
 from components.dataset.merges import read_merges
-from components.dataset.store import write_catalog
 from components.errors import DataError
 from components.params import load
 from components.radiograph.phantom import DETECTOR_A, write_archive
@@ -41,12 +40,12 @@ def archive(tmp_path_factory) -> tuple[Settings, list[str]]:
         source=drawn.folder,
         studies=root / "data/studies",
         labels=root / "data/labels",
+        catalog=root / "data/catalog",
         quarantine=root / "quarantine",
         pseudonyms=clients.pseudonyms(settings),
         params=load(root / "params.yaml").intake,
         now=datetime(2026, 1, 1, tzinfo=UTC),
     )
-    write_catalog(root / "data/studies", root / "data/catalog")
     folders = [Path("data") / name for name in ("studies", "labels", "catalog")]
     clients.workspace(settings).commit_data(folders, "archive")
     return settings, sorted({phantom.patient for phantom in drawn.phantoms})
