@@ -9,7 +9,7 @@ from components.model import ensemble, network, runtime
 from components.model.calibrate import Calibrated
 from components.model.conversion import convert
 from components.model.explain import grad_cam
-from components.serving.bundle import Graph, Threshold, Thresholds
+from components.serving.bundle import Conformal, Graph, Threshold, Thresholds
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 64, 64), np.uint8)
 
@@ -67,7 +67,17 @@ def test_the_released_graph_says_the_same(members, tmp_path):
         high_sensitivity=Threshold(threshold=0.1, source_role="tune"),
         high_specificity=Threshold(threshold=0.9, source_role="tune"),
     )
-    curve = Calibrated(slope=1.5, intercept=-0.5, source_role="calibrate", n=1, thresholds=at)
+    sets = Conformal(
+        alpha=0.1,
+        fracture_from=0,
+        no_fracture_to=1,
+        fracture_patients=1,
+        no_fracture_patients=1,
+        source_role="calibrate",
+    )
+    curve = Calibrated(
+        slope=1.5, intercept=-0.5, source_role="calibrate", n=1, thresholds=at, study_thresholds=None, conformal=sets
+    )
 
     graph = Graph(convert(joined, curve, "float32", PIXELS), 64, where=tmp_path)
 
