@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from components.model import network, runtime
+from components.model import ensemble, network, runtime
 from components.model.examples import Examples
 from components.model.explain import covered, pointing_game
 from components.model.statistics import rate
@@ -126,14 +126,18 @@ def redraw(model: Any, above: float, depth: float, random: np.random.Generator) 
 
 
 def depths(model: Any) -> list[tuple[float, Any]]:
-    """(depth, layer) of every layer with weights: 0 for the network's own, above 0 and up to 1 inside its backbones."""
-    own, inner = _layers(model)
-    found = [(0.0, layer) for layer in own]
-    while inner:
-        body = inner.pop()
-        chain, nested = _layers(body)
-        inner += nested
-        found += [((len(chain) - number) / len(chain), layer) for number, layer in enumerate(chain)]
+    """(depth, layer) of every layer with weights: 0 in a network's head, above 0 and up to 1 inside its backbone.
+
+    The networks of an ensemble are gone through one by one.
+    """
+    found: list[tuple[float, Any]] = []
+    for member in ensemble.members_of(model):
+        head, inner = _layers(member)
+        found += [(0.0, layer) for layer in head]
+        while inner:
+            chain, nested = _layers(inner.pop())
+            inner += nested
+            found += [((len(chain) - number) / len(chain), layer) for number, layer in enumerate(chain)]
     return found
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from components.model import examples, network, runtime
+from components.model import ensemble, examples, network, runtime
 from components.model.calibrate import Calibrated
 from components.model.card import render
 from components.model.sanity import cascade, check, correlations, depths, redraw, spread
@@ -109,7 +109,7 @@ def test_the_cascade_goes_from_the_head_to_the_picture(model, held):
 
     assert [stage.redrawn for stage in stages] == [0.0, 0.333, 0.667, 1.0]
     assert 0 <= stages[-1].value <= 1
-    assert [maps.shape for maps in bare] == [(6, 4, 4)] * 5
+    assert [maps.shape for maps in bare] == [(6, 8, 8)] * 5
 
 
 def test_redrawing_the_head_leaves_the_backbone():
@@ -130,7 +130,18 @@ def test_every_layer_with_weights_has_a_depth(model):
     found = depths(model)
 
     assert sum(w.size for _, layer in found for w in layer.get_weights()) == sum(w.size for w in model.get_weights())
-    assert (found[0][1].name, max(depth for depth, _ in found)) == ("logit", 1.0)
+    assert {layer.name for depth, layer in found if depth == 0} == {"local", "evidence", "logit"}
+    assert max(depth for depth, _ in found) == 1.0
+
+
+def test_every_member_of_an_ensemble_has_a_head():
+    """Two networks: six layers of depth 0, and every weight has a depth."""
+    runtime.start(1)
+    joined = ensemble.join([network.build("residual", 32, None, 0.0) for _ in range(2)], mirror=False)
+    found = depths(joined)
+
+    assert [layer.name for depth, layer in found if depth == 0] == ["local", "evidence", "logit"] * 2
+    assert sum(w.size for _, layer in found for w in layer.get_weights()) == sum(w.size for w in joined.get_weights())
 
 
 def test_correlations_are_of_ranks():
