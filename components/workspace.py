@@ -229,12 +229,12 @@ class Workspace:
     def pointer(self, rev: str, path: str) -> Pointer:
         """The DVC pointer `path` as `rev` has it; an empty one where it has none."""
         try:
-            return self._pointer(self._git("show", f"{rev}:{path}"))
+            return self._pointer(self.text(rev, path))
         except DataError:
             return Pointer(None, 0, 0)
 
     @staticmethod
-    def _pointer(text: str) -> Pointer:
+    def _pointer(text: str | bytes) -> Pointer:
         out = yaml.safe_load(text)["outs"][0]
         return Pointer(str(out["md5"]), int(out.get("nfiles", 0)), int(out.get("size", 0)))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from components.errors import DataError, LedgerCorrupt
@@ -38,7 +39,7 @@ def export(settings: Settings, version: int, to: Path) -> evidence.Index:
     name, home = clients.params(settings).gate.model, clients.workspace(settings)
 
     def code(commit: str) -> dict[str, bytes]:
-        files = {path: home.text(commit, path) for path in (*CODE, *_pointers(home, commit))}
+        files = {path: home.text(commit, path) for path in CODE} | _pointers(home, commit)
         return home.proof(commit, files) | {f"files/{path}": content for path, content in files.items()}
 
     return evidence.export(
@@ -109,12 +110,12 @@ def _code(home: Workspace, way: Promoted) -> str:
 
 def _data(home: Workspace, way: Promoted, whole: bool) -> str:
     commit = str(way.decision.body["git_commit"])
-    names = _pointers(home, commit)
-    content = evidence.pointers({name: home.text(commit, name) for name in names})
-    audit.same(f"data pointers of {commit[:12]}", content, way.decision.body["data_sha256"])
+    pointers = _pointers(home, commit)
+    stated = way.decision.body["data_sha256"]
+    audit.same(f"data pointers of {commit[:12]}", evidence.pointers(pointers), stated)
     if not whole:
-        return f"{len(names)} pointer(s) as decided on; `--data` reads the bytes too"
-    listed = [home.pointer(commit, name) for name in names]
+        return f"{len(pointers)} pointer(s) as decided on; `--data` reads the bytes too"
+    listed = [home.pointer(commit, name) for name in pointers]
     sums = [md5 for pointer in listed for md5 in (pointer.md5, *home.listing(pointer).values()) if md5]
     for md5 in sums:
         path = home.stored(md5)
@@ -125,13 +126,10 @@ def _data(home: Workspace, way: Promoted, whole: bool) -> str:
     return f"{len(sums)} files as decided on, every byte read"
 
 
-def _pointers(home: Workspace, commit: str) -> list[str]:
-    """The data pointers that `commit` has."""
-    present = []
+def _pointers(home: Workspace, commit: str) -> dict[str, bytes]:
+    """The data pointers that `commit` has, by name."""
+    present = {}
     for name in pointers_of(home):
-        try:
-            home.text(commit, name)
-        except DataError:  # this commit has no such pointer
-            continue
-        present.append(name)
+        with suppress(DataError):  # this commit has no such pointer
+            present[name] = home.text(commit, name)
     return present

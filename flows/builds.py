@@ -82,7 +82,8 @@ def describe(
     """
     registry.describe(name, version, decision.markdown())
     registry.tag(name, version, f"{PREFIX}verdict", decision.verdict)
-    registry.keep(name, version, artifact(decision.encode()), decision.encode().decode())
+    record = decision.encode()
+    registry.keep(name, version, artifact(record), record.decode())
     last = ledger.entries()[-1]
     registry.tag(name, version, f"{PREFIX}ledger_head", f"{last.seq} {last.hash}")
     return keep_report(evaluation, state / "reports" / f"{name}-v{version}")

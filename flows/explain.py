@@ -24,7 +24,7 @@ from components.params import Intake, Params
 from components.radiograph import dicom
 from components.radiograph.burned_in import clean
 from components.radiograph.deidentify import Pseudonyms
-from components.radiograph.image import ImageMeta, Radiograph
+from components.radiograph.image import Radiograph, stated_window
 from components.radiograph.raster import format_of, read_raster
 from components.serving import overlay
 from components.serving.bundle import Bundle, Prediction
@@ -141,7 +141,7 @@ def _of_archive(
         clients.workspace(settings).fetch(params.paths.studies, absent)
     looks = dict(zip(rows.index, rows[["window_center", "window_width"]].to_numpy(float), strict=True))
     return {
-        name: (pixels, (float(center), float(width)) if width > 0 else None)
+        name: (pixels, stated_window(center, width))
         for name, pixels in read_pixels(studies, rows.index)
         for center, width in [looks[name]]
     }
@@ -153,23 +153,8 @@ def _of_file(data: bytes, pseudonyms: Pseudonyms, limits: Intake) -> Radiograph:
         return clean(dicom.read(data, pseudonyms, max_megapixels=limits.max_megapixels), limits.burned_in)
     raster = read_raster(data, max_megapixels=limits.max_megapixels)
     name = pseudonyms.of("image", f"file:{sha256(data).hexdigest()}")
-    rows, columns = raster.pixels.shape
-    meta = ImageMeta(
-        image_id=name,
-        patient_id=name,
-        study_id=name,
-        source="file",
-        grouping="weak",
-        site="unknown",
-        device="unknown",
-        view="unknown",
-        body_region="unknown",
-        photometric="MONOCHROME2",
-        bits_stored=raster.bits_stored,
-        rows=rows,
-        columns=columns,
-    )
-    return clean(Radiograph(meta, raster.pixels), limits.burned_in)
+    nobody = {"image_id": name, "patient_id": name, "study_id": name, "source": "file", "grouping": "weak"}
+    return clean(Radiograph.plain(raster.pixels, raster.bits_stored, **nobody), limits.burned_in)
 
 
 def _one(

@@ -5,7 +5,6 @@ No Prefect flow: its server would keep the arguments, and original ids are kept 
 
 from __future__ import annotations
 
-import pandas as pd
 from pydantic import BaseModel
 
 from components.dataset import store
@@ -16,7 +15,7 @@ from components.radiograph.deidentify import identity
 from components.settings import Settings
 from components.workspace import Workspace
 from flows import clients
-from flows.trace import bundles
+from flows.trace import versions_that_learned
 
 
 class PatientTrace(BaseModel):
@@ -74,11 +73,6 @@ def trace(settings: Settings, patient: str) -> PatientTrace:
     if theirs.empty and not predictions:
         raise DataError("neither the archive nor the prediction log knows a patient of this pseudonym")
     events = store.label_events(home.root / params.paths.labels)
-    learned = []
-    for version, folder in bundles(settings):
-        ids = pd.read_parquet(folder / "training_images.parquet", columns=["patient_id"])["patient_id"]
-        if patient in set(ids):
-            learned.append(version)
     entry = withdrawn(clients.ledger(settings), patient)
     return PatientTrace(
         patient_id=patient,
@@ -86,7 +80,7 @@ def trace(settings: Settings, patient: str) -> PatientTrace:
         labels=int(events["image_id"].isin(theirs["image_id"]).sum()),
         predictions=predictions,
         data_versions=_holding(home, f"{params.paths.catalog}.dvc", set(theirs["shard"])),
-        learned_by=sorted(learned),
+        learned_by=versions_that_learned(settings, "patient_id", patient),
         withdrawal=entry.seq if entry else None,
     )
 

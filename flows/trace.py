@@ -124,7 +124,7 @@ def image(settings: Settings, identity: str) -> ImageTrace:
             {"id": p.id, "time": str(p.time), "probability": p.probability, "call": p.call, "version": p.version}
             for p in predictions
         ],
-        learned_by=_versions_that_learned(settings, identity),
+        learned_by=versions_that_learned(settings, "image_id", identity),
     )
 
 
@@ -133,16 +133,17 @@ def _events(settings: Settings, images: set[str]) -> pd.DataFrame:
     return events[events["image_id"].isin(images)]
 
 
-def _versions_that_learned(settings: Settings, identity: str) -> list[int]:
+def versions_that_learned(settings: Settings, column: str, value: str) -> list[int]:
+    """The versions whose list of training images has `value` in `column`."""
     found = []
-    for version, folder in bundles(settings):
-        learned = pd.read_parquet(folder / "training_images.parquet", columns=["image_id"])
-        if identity in set(learned["image_id"]):
+    for version, folder in _bundles(settings):
+        learned = pd.read_parquet(folder / "training_images.parquet", columns=[column])
+        if value in set(learned[column]):
             found.append(version)
     return sorted(found)
 
 
-def bundles(settings: Settings) -> Iterator[tuple[int, Path]]:
+def _bundles(settings: Settings) -> Iterator[tuple[int, Path]]:
     """Every registered version with its bundle's folder, fetched where it is not here."""
     name = clients.params(settings).gate.model
     registry = clients.registry(settings)

@@ -173,7 +173,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pixels = np.stack([transform.apply(image.pixels) for image in images])
     rows = [image.meta.model_dump() for image in images]
     table = pd.DataFrame(rows).assign(
-        role=["train"] * 4 + ["tune", "calibrate"] * 6, label=[1.0, 0.0] * 8, accepted=True
+        role=["train"] * 4 + ["tune", "calibrate"] * 6, label=[1.0, 0.0] * 8, accepted=True, boxes="[]"
     )
     write_rows(folder / "accepted", table.assign(shard="tiny-0"))
     np.savez(

@@ -18,7 +18,7 @@ from components.dataset.items import Item, Source, Statement, read_table
 from components.dataset.tree import File, Tree
 from components.errors import DataError, MissingPatient, UnknownLabel
 from components.radiograph.deidentify import Pseudonyms
-from components.radiograph.image import ImageMeta, Radiograph
+from components.radiograph.image import Radiograph
 from components.radiograph.labels import FRACTURE, NO_FRACTURE, UNKNOWN, Box
 from components.radiograph.raster import read_raster
 
@@ -58,23 +58,19 @@ class FracAtlasFile:
         raster = read_raster(data, max_megapixels=max_megapixels)
         if self.block is None:
             raise MissingPatient("images: a file name without a number; it cannot be grouped")
-        meta = ImageMeta(
+        return Radiograph.plain(
+            raster.pixels,
+            raster.bits_stored,
             image_id=self.image_id(data, pseudonyms),
             patient_id=pseudonyms.of("patient", f"{NAME}:block:{self.block}"),
             study_id=pseudonyms.of("study", f"{NAME}:{self.file.name}"),
             source=NAME,
             grouping="weak",
             site=NAME,
-            device="unknown",
             view=self.view,
             body_region=self.body_region,
-            photometric="MONOCHROME2",
-            bits_stored=raster.bits_stored,
-            rows=raster.pixels.shape[0],
-            columns=raster.pixels.shape[1],
             hardware=self.hardware,
         )
-        return Radiograph(meta=meta, pixels=raster.pixels)
 
 
 def find(tree: Tree) -> Tree | None:

@@ -22,7 +22,7 @@ from components.dataset.items import Item, Source, Statement, read_table
 from components.dataset.tree import SECOND, File, Tree
 from components.errors import DataError, MissingPatient, UnknownLabel
 from components.radiograph.deidentify import Pseudonyms
-from components.radiograph.image import ImageMeta, Radiograph
+from components.radiograph.image import Radiograph
 from components.radiograph.labels import FRACTURE, NO_FRACTURE, UNKNOWN, Box
 from components.radiograph.raster import read_raster
 
@@ -64,7 +64,9 @@ class GrazFile:
         if self.patient is None:
             raise MissingPatient(f"{TABLE}: no row with a patient for an image")
         raster = read_raster(data, max_megapixels=max_megapixels)
-        meta = ImageMeta(
+        return Radiograph.plain(
+            raster.pixels,
+            raster.bits_stored,
             image_id=self.image_id(data, pseudonyms),
             patient_id=pseudonyms.of("patient", f"{NAME}:{self.patient}"),
             study_id=pseudonyms.of("study", f"{NAME}:{self.patient}:{self.study}"),
@@ -72,13 +74,8 @@ class GrazFile:
             grouping="patient",
             site=NAME,
             body_region="wrist",
-            photometric="MONOCHROME2",
-            bits_stored=raster.bits_stored,
-            rows=raster.pixels.shape[0],
-            columns=raster.pixels.shape[1],
             **dict(self.meta),
         )
-        return Radiograph(meta=meta, pixels=raster.pixels)
 
 
 def find(tree: Tree) -> Tree | None:

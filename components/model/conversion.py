@@ -10,7 +10,7 @@ import numpy as np
 
 from components.model import network, runtime
 from components.model.calibrate import Calibrated
-from components.model.examples import Examples
+from components.model.examples import Examples, spread
 from components.serving.bundle import INPUT, SIGNATURE, Graph, Outputs
 
 CHECKED = 64  # images on which the released graph is compared with the trained network, spread over the roles
@@ -61,7 +61,7 @@ def convert(model: Any, curve: Calibrated, variant: str, pixels: np.ndarray) -> 
 
 def checked(images: int) -> np.ndarray:
     """Up to CHECKED row numbers, spread evenly over `images` rows."""
-    return np.unique(np.linspace(0, images - 1, min(CHECKED, images)).round().astype(int))
+    return spread(np.arange(images), CHECKED)
 
 
 def parity(model: Any, curve: Calibrated, data: Examples, outputs: list[Outputs]) -> float:

@@ -21,6 +21,7 @@ from components.model.slices import slices
 from components.model.statistics import rate
 from components.model.studies import Studies
 from components.params import Evaluate
+from components.radiograph.image import stated_window
 from components.radiograph.labels import Box, boxes_of
 from components.serving.bundle import Bundle, Call, Prediction
 
@@ -50,6 +51,7 @@ class Watch:
     sweep: Sweep
     embeddings: dict[int, np.ndarray] = field(default_factory=dict)
     calls: dict[int, Call] = field(default_factory=dict)
+    familiar: dict[int, bool] = field(default_factory=dict)
     hits: dict[int, bool] = field(default_factory=dict)
     chances: dict[int, float] = field(default_factory=dict)
 
@@ -61,6 +63,7 @@ class Watch:
         self.sweep.offer(row, pixels)
         self.embeddings[row] = prediction.embedding
         self.calls[row] = prediction.call
+        self.familiar[row] = prediction.familiar
 
 
 def evaluate(
@@ -76,12 +79,13 @@ def evaluate(
     sealed, model = Sealed.read(accepted), Bundle.open(bundle)
     labels, patients, thresholds = sealed.labels, sealed.patients, model.manifest.thresholds
     looks = sealed.table[["window_center", "window_width"]].to_numpy(float)
-    windows = [(float(center), float(width)) if width > 0 else None for center, width in looks]
+    windows = [stated_window(center, width) for center, width in looks]
     sweep = Sweep.of(model, labels, sealed.table["bits_stored"].to_numpy(), params)
     watch = Watch([boxes_of(text) for text in sealed.table["boxes"]], windows, Gallery(labels), sweep)
     probabilities = sealed.predict(model, studies, watch)
     calls = [watch.calls[row] for row in range(len(labels))]
     embeddings = np.stack([watch.embeddings[row] for row in range(len(labels))])
+    familiar = np.array([watch.familiar[row] for row in range(len(labels))], dtype=bool)
     auroc, auprc = measure.ranking(labels, probabilities, patients, params)
     points = measure.points(labels, probabilities, patients, thresholds, params)
     frozen, cuts = model.manifest.study_thresholds, model.manifest.conformal
@@ -116,7 +120,7 @@ def evaluate(
         ),
         benefit=measure.benefit(labels, probabilities),
         slices=slices(sealed.table, probabilities, thresholds, params),
-        robustness=sweep.found(labels, probabilities, patients, embeddings),
+        robustness=sweep.found(labels, probabilities, patients, familiar),
     )
     errors = mistakes.mistakes(
         sealed.table,

@@ -114,3 +114,8 @@ def load(accepted: Path, prepared: Path, *, roles: tuple[str, ...]) -> Examples:
     if pixels is None or found != len(table):
         raise DataError(f"{prepared}: expected pixels of {len(table)} images, found {found}; run `prepare`")
     return Examples(table, pixels, Transform(**json.loads(transforms.pop())))
+
+
+def spread(rows: np.ndarray, most: int) -> np.ndarray:
+    """At most `most` of `rows`, evenly spread."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int))]

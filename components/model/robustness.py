@@ -18,7 +18,7 @@ from components.params import Evaluate
 from components.radiograph import quality
 from components.radiograph.deidentify import Pseudonyms
 from components.radiograph.dicom import read
-from components.radiograph.image import ImageMeta, Radiograph
+from components.radiograph.image import Radiograph
 from components.radiograph.twin import twin
 from components.serving import caution
 from components.serving.bundle import Bundle
@@ -120,12 +120,12 @@ class Sweep:
         self.twins.append(abs(seen[1] - seen[0]))
 
     def found(
-        self, labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray, embeddings: np.ndarray
+        self, labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray, familiar: np.ndarray
     ) -> Robustness:
         """The table.
 
         Args:
-            labels, probabilities, patients: (n,) of all sealed images, as they are; embeddings (n, d).
+            labels, probabilities, patients, familiar: (n,) of all sealed images, as they are.
         """
         rows = self.rows
         given = (labels[rows], probabilities[rows], patients[rows])
@@ -137,9 +137,8 @@ class Sweep:
             changed = [self.bundle.call(a) != self.bundle.call(b) for a, b in zip(given[1], worse, strict=True)]
             flips = rate(np.array(changed, dtype=bool), given[2])
             perturbed.append(Perturbed(name=name, strength=strength, auroc=auroc, drop=drop, flips=flips))
-        strange = np.array([not self.bundle.scope.holds(embedding) for embedding in embeddings], dtype=bool)
         return Robustness(
-            turned_away=rate(strange, patients),
+            turned_away=rate(~familiar, patients),
             images=len(rows),
             positives=int(given[0].sum()),
             auroc=area,
@@ -162,31 +161,15 @@ def steps(params: Evaluate) -> Iterator[tuple[str, float]]:
 def foreign(bundle: Bundle) -> Iterator[Foreign]:
     """What the service answers to a blank film, a drawn page of text, and two photographs."""
     for name, pixels in _pictures():
-        rows, columns = pixels.shape
-        meta = ImageMeta(
-            image_id=name,
-            patient_id=name,
-            study_id=name,
-            source="drawn",
-            grouping="weak",
-            site="unknown",
-            device="unknown",
-            view="unknown",
-            body_region="unknown",
-            photometric="MONOCHROME2",
-            bits_stored=8,
-            rows=rows,
-            columns=columns,
-        )
-        measured = quality.measure(Radiograph(meta, pixels))
+        nobody = {"image_id": name, "patient_id": name, "study_id": name, "source": "drawn", "grouping": "weak"}
+        measured = quality.measure(Radiograph.plain(pixels, 8, **nobody))
         said = bundle.predict(pixels)
-        familiar = bundle.scope.holds(said.embedding)
         yield Foreign(
             picture=name,
             probability=said.probability,
             call=caution.abstain(said, measured).call,
-            abstained=caution.no_radiograph(measured) or not familiar,
-            warnings=tuple(caution.warnings({**measured, "familiar": familiar})),
+            abstained=caution.no_radiograph(measured) or not said.familiar,
+            warnings=tuple(caution.warnings({**measured, "familiar": said.familiar})),
         )
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from components.model import ensemble, network, runtime
-from components.model.examples import Examples
+from components.model.examples import Examples, spread
 from components.model.explain import covered, pointing_game
 from components.model.statistics import rate
 from components.params import HeatMapChecks
@@ -36,12 +36,12 @@ def check(model: Any, data: Examples, outputs: Sequence[Outputs], params: HeatMa
 
     Args:
         model: the trained network; it is left as it came.
-        data: examples of tune and calibrate, whose table has rows and columns, and boxes where readers drew them.
+        data: examples of tune and calibrate.
         outputs: what the released graph says of each.
         seed: of what is re-drawn.
     """
     fractures = np.flatnonzero(data.labels == 1)
-    boxes = [boxes_of(text) for text in data.table["boxes"]] if "boxes" in data.table else [()] * len(data.table)
+    boxes = [boxes_of(text) for text in data.table["boxes"]]
     boxed = np.array([row for row in fractures if boxes[row]], dtype=int)
     chosen = spread(boxed if boxed.size else fractures, params.images)
     stages, random_maps = cascade(model, data.pixels[chosen], seed)
@@ -157,11 +157,6 @@ def correlations(one: np.ndarray, other: np.ndarray) -> list[float | None]:
         flat = np.ptp(a) == 0 or np.ptp(b) == 0
         found.append(None if flat else float(np.corrcoef(a, b)[0, 1]))
     return found
-
-
-def spread(rows: np.ndarray, most: int) -> np.ndarray:
-    """At most `most` of `rows`, evenly spread."""
-    return rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int))]
 
 
 def _shape(data: Examples, row: int) -> tuple[int, int]:

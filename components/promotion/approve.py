@@ -15,6 +15,7 @@ from components.promotion import standing
 from components.promotion.ledger import Chain, Entry, Ledger, SigningKey
 from components.promotion.register import verified_hash
 from components.promotion.registry import CHALLENGER, CHAMPION, Registry, Version
+from components.promotion.signing import word
 
 MEANING = "approved for clinical decision support use as champion"
 MEANING_BACK = "returned to clinical decision support use as champion"
@@ -107,11 +108,7 @@ def rollback(
     Raises:
         PromotionRefused: no champion, no earlier one, a version that never was champion, or no reason.
     """
-    reason = reason.strip()
-    if not reason:
-        raise PromotionRefused(f"{name}: a rollback needs a reason, in your own words")
-    if user != key.name:
-        raise PromotionRefused(f"{name}: the key of {key.name!r} cannot sign for {user!r}")
+    said = word(f"{name}: ", "a rollback", reason, user, key)
     with ledger.locked() as chain:
         present = ledger.champion(name)
         if present is None:
@@ -123,8 +120,7 @@ def rollback(
             "bundle_hash": target.body["bundle_hash"],
             "replaced_version": present.body["version"],
             "replaced_hash": present.body["bundle_hash"],
-            "user": user,
-            "reason": reason,
+            **said,
             "meaning": MEANING_BACK,
         }
         entry = chain.append("rollback", body, key=key)

@@ -10,7 +10,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from components.errors import ConfigError
+from components.errors import ConfigError, PromotionRefused
 
 
 class SigningKey:
@@ -54,6 +54,25 @@ class SigningKey:
         if not isinstance(private, Ed25519PrivateKey):
             raise ConfigError(f"{path}: expected an Ed25519 key, found {type(private).__name__}")
         return cls(name, private)
+
+
+def word(where: str, what: str, reason: str, user: str, key: SigningKey, *, how: str = "") -> dict[str, str]:
+    """What a person says who acts: the user and the reason, trimmed, as an entry's body has them.
+
+    Args:
+        where: begins what is said of a refusal.
+        what: the act, in a word.
+        how: what else the reason has to be, beside one's own words.
+
+    Raises:
+        PromotionRefused: no reason, or another's key.
+    """
+    reason = reason.strip()
+    if not reason:
+        raise PromotionRefused(f"{where}{what} needs a reason, in your own words{how}")
+    if user != key.name:
+        raise PromotionRefused(f"{where}the key of {key.name!r} cannot sign for {user!r}")
+    return {"user": user, "reason": reason}
 
 
 def is_signed(digest: str, *, public_key: str, signature: str) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from components.errors import PromotionRefused
 from components.promotion.ledger import Entry, Ledger, SigningKey
+from components.promotion.signing import word
 
 MEANING_STOP = "AI output is switched off everywhere"
 MEANING_RESUME = "AI output may be given again"
@@ -25,7 +26,7 @@ def stop(*, ledger: Ledger, reason: str, user: str, key: SigningKey) -> Entry:
     Raises:
         PromotionRefused: no reason, or another's key.
     """
-    body = _said("a stop", reason, user, key)
+    body = word("", "a stop", reason, user, key)
     return ledger.append("stop", body | {"meaning": MEANING_STOP}, key=key)
 
 
@@ -35,19 +36,10 @@ def resume(*, ledger: Ledger, reason: str, user: str, key: SigningKey) -> Entry:
     Raises:
         PromotionRefused: nothing is stopped, no reason, or another's key.
     """
-    body = _said("a resumption", reason, user, key)
+    body = word("", "a resumption", reason, user, key)
     with ledger.locked() as chain:
         stops = ledger.stops()
         if not stops:
             raise PromotionRefused("AI output is not switched off; there is nothing to resume")
         lifted = [entry.hash for entry in stops]
         return chain.append("resume", body | {"lifts": lifted, "meaning": MEANING_RESUME}, key=key)
-
-
-def _said(what: str, reason: str, user: str, key: SigningKey) -> dict[str, str]:
-    reason = reason.strip()
-    if not reason:
-        raise PromotionRefused(f"{what} needs a reason, in your own words")
-    if user != key.name:
-        raise PromotionRefused(f"the key of {key.name!r} cannot sign for {user!r}")
-    return {"user": user, "reason": reason}

@@ -22,6 +22,7 @@ from components.errors import DataError, PromotionRefused
 from components.model.comparison import Sealed
 from components.params import Gate
 from components.promotion.ledger import Chain, Entry, Ledger, SigningKey
+from components.promotion.signing import word
 
 MEANING = "the sealed test set is refreshed: patients looked at so far no longer decide"
 
@@ -115,14 +116,10 @@ def refresh(
             reason, or another's key.
         DataError: there is no test set.
     """
-    reason = reason.strip()
-    if not reason:
-        raise PromotionRefused(f"{name}: a refresh needs a reason, in your own words")
-    if user != key.name:
-        raise PromotionRefused(f"{name}: the key of {key.name!r} cannot sign for {user!r}")
+    said = word(f"{name}: ", "a refresh", reason, user, key)
     sealed = Sealed.read(accepted)
     with ledger.locked() as chain:
-        return _retire(chain, Standing.of(ledger, name), sealed, params, name, {"user": user, "reason": reason}, key)
+        return _retire(chain, Standing.of(ledger, name), sealed, params, name, said, key)
 
 
 def _touched(table: pd.DataFrame, patients: frozenset[str] | set[str]) -> pd.Series:

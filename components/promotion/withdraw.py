@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from components.errors import PromotionRefused
 from components.promotion.ledger import Entry, Ledger, SigningKey
+from components.promotion.signing import word
 from components.promotion.testset import marks
 
 MEANING = "this patient's data is withdrawn from further use"
@@ -44,14 +45,9 @@ def withdraw(
     Raises:
         PromotionRefused: it is on record already, no reason, or another's key.
     """
-    reason = reason.strip()
-    if not reason:
-        raise PromotionRefused("a withdrawal needs a reason, in your own words, without a name")
-    if user != key.name:
-        raise PromotionRefused(f"the key of {key.name!r} cannot sign for {user!r}")
+    said = word("", "a withdrawal", reason, user, key, how=", without a name")
     with ledger.locked() as chain:
         if earlier := withdrawn(ledger, patient):
             raise PromotionRefused(f"this patient was withdrawn already (ledger entry {earlier.seq})")
         body = {"patient": marks([patient])[0], "images": images, "data_versions": list(data_versions)}
-        said = {"models": list(models), "user": user, "reason": reason, "meaning": MEANING}
-        return chain.append("withdrawal", body | said, key=key)
+        return chain.append("withdrawal", body | said | {"models": list(models), "meaning": MEANING}, key=key)

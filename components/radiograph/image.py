@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -71,14 +71,33 @@ class Radiograph:
     pixels: np.ndarray
     burned_in: bool = False
 
+    @classmethod
+    def plain(cls, pixels: np.ndarray, bits_stored: int, **known: Any) -> Radiograph:
+        """A picture that came without a DICOM header.
+
+        Args:
+            pixels: (rows, columns) uint8 or uint16, bone bright.
+            known: what else `ImageMeta` is to say; site, device, view and body region are unknown where it does not.
+        """
+        rows, columns = pixels.shape
+        unknown = dict.fromkeys(("site", "device", "view", "body_region"), "unknown")
+        facts = {"photometric": "MONOCHROME2", "bits_stored": bits_stored, "rows": rows, "columns": columns}
+        return cls(ImageMeta.model_validate(unknown | known | facts), pixels)
+
     @property
     def window(self) -> tuple[float, float] | None:
         """(center, width) of the sender's linear window in units of `pixels`; None where none is stated."""
-        center, width = self.meta.window_center, self.meta.window_width
-        return None if center is None or width is None else (center, width)
+        return stated_window(self.meta.window_center, self.meta.window_width)
 
     @property
     def sha256(self) -> str:
         """Identity of the picture itself: hex SHA-256 over shape, type and pixels."""
         head = f"{self.pixels.shape}{self.pixels.dtype.str}".encode()
         return hashlib.sha256(head + np.ascontiguousarray(self.pixels).tobytes()).hexdigest()
+
+
+def stated_window(center: float | None, width: float | None) -> tuple[float, float] | None:
+    """(center, width) of a window as a table or a header has it; None where it is None or NaN."""
+    if center is None or width is None or not width > 0:
+        return None
+    return float(center), float(width)

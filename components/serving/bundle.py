@@ -87,7 +87,8 @@ class Prediction:
     """What the bundle says about one radiograph.
 
     `heat_map` is float32 in 0..1, relative within the image: it shows where the evidence for a fracture lies, its
-    strength is the probability's business. All zero when nothing speaks for a fracture.
+    strength is the probability's business. All zero when nothing speaks for a fracture. `familiar`: it is like the
+    bundle's reference; what is not is left to a person.
     """
 
     probability: float
@@ -95,6 +96,7 @@ class Prediction:
     heat_map: np.ndarray
     embedding: np.ndarray
     call: Call
+    familiar: bool = True
 
 
 @dataclass(frozen=True)
@@ -212,8 +214,9 @@ class Bundle:
         rows, columns = pixels.shape
         found = self.graph.run(self.transform.apply(pixels))
         placed = np.clip(self.transform.place(found.heat_map, rows, columns), 0.0, 1.0).astype(np.float32, copy=False)
-        call = self.call(found.probability) if self.scope.holds(found.embedding) else "review"
-        return Prediction(found.probability, found.logit, placed, found.embedding, call)
+        familiar = self.scope.holds(found.embedding)
+        call = self.call(found.probability) if familiar else "review"
+        return Prediction(found.probability, found.logit, placed, found.embedding, call, familiar)
 
     def call(self, probability: float) -> Call:
         """`no_fracture` below both thresholds, `fracture` at or above both, `review` between: a person decides."""

@@ -92,7 +92,7 @@ class Service:
                 return known
         measured = {name: _plain(value) for name, value in quality.measure(image).items()}
         said = caution.abstain(serving.bundle.predict(image.pixels), measured)
-        measured["familiar"] = serving.bundle.scope.holds(said.embedding)
+        measured["familiar"] = said.familiar
         meta = image.meta
         prediction = LoggedPrediction(
             id=LoggedPrediction.key(meta.image_id, serving.bundle.hash),

@@ -31,7 +31,7 @@ def swept(bundle):
     for row, pixels in enumerate(pictures):
         sweep.offer(row, pixels)
     patients = np.array([f"p{n}" for n in range(40)])
-    return labels, probabilities, sweep.found(labels, probabilities, patients, np.ones((40, 160)))
+    return labels, probabilities, sweep.found(labels, probabilities, patients, np.ones(40, dtype=bool))
 
 
 @pytest.mark.parametrize("name", sorted(STILL))

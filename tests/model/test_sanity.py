@@ -11,7 +11,8 @@ import pytest
 from components.model import ensemble, examples, network, runtime
 from components.model.calibrate import Calibrated
 from components.model.card import render
-from components.model.sanity import cascade, check, correlations, depths, redraw, spread
+from components.model.examples import spread
+from components.model.sanity import cascade, check, correlations, depths, redraw
 from components.model.training import Training
 from components.params import HeatMapChecks
 from components.radiograph.labels import boxes_of
