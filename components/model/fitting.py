@@ -123,7 +123,7 @@ class Fit:
                 network.EVIDENCE: keras.losses.BinaryFocalCrossentropy(from_logits=True, gamma=2.0),
             },
             loss_weights={network.LOGIT: 1.0, network.EVIDENCE: self.params.box_weight},
-            jit_compile=False,
+            jit_compile=keras.backend.backend() == "jax",  # which runs every operation by itself without
         )
         self.model.optimizer.build(self.model.trainable_variables)
 

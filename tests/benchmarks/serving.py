@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,6 +54,7 @@ def main() -> None:
         for name, content in contents.items()
         for threads in (1, 2)
     }
+    rivals |= {f"ONNX Runtime, float32, {threads} thread(s)": onnx(model, batch, threads) for threads in (1, 2)}
     rivals |= {
         "keras model.predict_on_batch": lambda: model.predict_on_batch(batch),
         "keras model.predict": lambda: model.predict(batch, verbose=0),
@@ -60,6 +64,24 @@ def main() -> None:
     print(f"{chosen.backbone} at {chosen.size} px, batch 1, median of {chosen.runs}; ratios to the first")
     for name, median in medians.items():
         print(f"{name:<46} {median:8.2f} ms   {median / ours:6.1f} x")
+
+
+def onnx(model: Any, batch: np.ndarray, threads: int) -> Callable[[], object]:
+    """The same network in ONNX Runtime, as Keras exports it: all three outputs, calibration left out."""
+    import onnxruntime
+
+    model(batch)  # Keras exports only what was called before
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"), runtime.silence():
+        path = Path(folder) / "network.onnx"
+        model.export(path, format="onnx", verbose=False)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    np.testing.assert_allclose(  # a rival that computes something else is no rival
+        session.run([network.LOGIT], {name: batch})[0], model.predict_on_batch(batch)[network.LOGIT], atol=1e-3
+    )
+    return lambda: session.run(None, {name: batch})
 
 
 def timed(call: Callable[[], object]) -> float:
