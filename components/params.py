@@ -252,11 +252,17 @@ class PolarityRules(Section):
 
 
 class ShortcutRules(Section):
-    """What metadata would say without a picture, and what the network's AUROC loses where they are equal."""
+    """What metadata would say without a picture: of the data."""
 
     demand: Demand
-    max_auroc: float = Field(ge=0.5, le=1, description="of the label from metadata alone, where it is learned")
-    max_drop: Share = Field(description="of AUROC, among images of equal metadata; a larger one, shown")
+    max_auroc: float = Field(ge=0.5, le=1, description="of the label from metadata alone, on images to learn from")
+
+
+class MatchedRules(Section):
+    """What the AUROC loses among images of equal metadata: of the network."""
+
+    demand: Demand
+    max_drop: Share = Field(description="a larger one, by its whole interval, is not met")
 
 
 class LatencyRules(Section):
@@ -284,6 +290,7 @@ class Gate(Section):
     parity: ParityRules
     polarity: PolarityRules
     shortcut: ShortcutRules
+    matched: MatchedRules
     latency: LatencyRules
 
     @model_validator(mode="after")

@@ -67,7 +67,7 @@ def checked(images: int) -> np.ndarray:
 def parity(model: Any, curve: Calibrated, data: Examples, outputs: list[Outputs]) -> Parity:
     """The graph beside the trained network, over up to CHECKED images.
 
-    No call changes but within that difference of an operating point; an image that a threshold was chosen at lies on it.
+    No call changes but within that difference of an operating point; the image that one was chosen at lies on it.
     """
     rows = checked(len(outputs))
     expected = curve.probability(network.logits(model, data.pixels[rows]))

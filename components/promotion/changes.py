@@ -1,8 +1,8 @@
 """Noun: what may change between champion and challenger, and what makes a model another submission.
 
 A release is read off its bundle, field by field, and every field of the manifest belongs to one aspect that a person
-would call by name. What differs must stand in `gate.may_change`; what stands in `gate.must_stay`, or in neither list, fails
-the gate. So an aspect that nobody thought of is refused, not let through.
+would call by name. What differs must stand in `gate.may_change`; what stands in `gate.must_stay`, or in neither list,
+fails the gate. So an aspect that nobody thought of is refused, not let through.
 
 The population is read from the bundle's reference (the images of tune and calibrate): sites may come and go, as more
 hospitals take part; body regions are what the card promises to be checked on, so another set of them is another use.
@@ -64,18 +64,18 @@ def changes(challenger: Bundle, champion: Bundle, params: Gate) -> tuple[Ruling,
     """
     mine, theirs = fields(challenger), fields(champion)
     differing: dict[str, list[str]] = {}
-    unstated = []
+    unstated: list[str] = []
     for field in sorted(mine.keys() | theirs.keys()):
-        aspect = ASPECTS.get(field, field)
+        aspect: str = ASPECTS.get(field, field)
         if mine.get(field) == theirs.get(field):
             continue
-        if aspect in params.must_stay and None in (mine.get(field), theirs.get(field)):
-            unstated.append(aspect)  # one bundle is older than the statement
+        if aspect in params.must_stay and theirs.get(field) is None:
+            unstated.append(aspect)
             continue
         differing.setdefault(aspect, []).append(_difference(field, mine.get(field), theirs.get(field)))
     refused = {aspect: said for aspect, said in differing.items() if aspect not in params.may_change}
-    changed = tuple(a for a in (*params.may_change, *params.must_stay) if a in differing)
-    changed += tuple(sorted(set(differing) - set(changed)))
+    named: tuple[str, ...] = (*params.may_change, *params.must_stay)
+    changed = (*(a for a in named if a in differing), *sorted(set(differing) - set(named)))
     reasons = tuple(
         f"{_words(aspect)} differs from the champion's ({'; '.join(said)}), and the protocol "
         + ("asks it to stay" if aspect in params.must_stay else "does not name it")
@@ -98,7 +98,7 @@ def changes(challenger: Bundle, champion: Bundle, params: Gate) -> tuple[Ruling,
         ),
     )
     told = tuple(
-        f"{_words(aspect)}: one of the two bundles is older than the statement; compare by hand."
+        f"{_words(aspect)}: the champion's bundle is older than the statement; compare by hand."
         for aspect in sorted(set(unstated))
     )
     return Ruling(checks, reasons, told, certain=bool(refused)), changed
@@ -111,7 +111,7 @@ def fields(bundle: Bundle) -> dict[str, Any]:
     for name, value in body.items():
         found |= {f"{name}.{key}": inner for key, inner in value.items()} if name in SPLIT else {name: value}
     reference = pd.read_parquet(bundle.folder / REFERENCE, columns=["site", "body_region"])
-    for column in reference:
+    for column in reference.columns:
         found[f"reference.{column}"] = sorted(set(reference[column].dropna().astype(str)) - {UNKNOWN})
     return found
 
@@ -119,7 +119,7 @@ def fields(bundle: Bundle) -> dict[str, Any]:
 def _difference(field: str, mine: Any, theirs: Any) -> str:
     """Short values are quoted, long ones only named."""
     if isinstance(mine, list) and isinstance(theirs, list):
-        words = [f"{sign}{value}" for value in sorted(set(mine) - set(theirs)) for sign in ("with ",)]
+        words = [f"with {value}" for value in sorted(set(mine) - set(theirs))]
         words += [f"without {value}" for value in sorted(set(theirs) - set(mine))]
         return ", ".join(words) or "in another order"
     short = isinstance(mine, (str, int, float)) and isinstance(theirs, (str, int, float))

@@ -1,15 +1,15 @@
 """Noun: who must not be served worse: slices of the sealed test images that a challenger may not lose.
 
-**Against a champion**, both bundles are compared on the slice's own images: sensitivity at the high-sensitivity point and
-specificity at the high-specificity point, each bundle at its own frozen threshold, paired, by patient. For every slice
-and rate the hypothesis is that the challenger loses no more than `gate.slices.margin`; one that is rejected fails the
-gate. The tests are one-sided (Student's, with the slice's patients of that class), and Holm's step-down keeps the chance
-that *any* slice without such a loss is blamed at 5%, over all slices and both rates (simulated in
+**Against a champion**, both bundles are compared on the slice's own images: sensitivity at the high-sensitivity point
+and specificity at the high-specificity point, each bundle at its own frozen threshold, paired, by patient. For every
+slice and rate the hypothesis is that the challenger loses no more than `gate.slices.margin`; one that is rejected fails
+the gate. The tests are one-sided (Student's, with the slice's patients of that class), and Holm's step-down keeps the
+chance that *any* slice without such a loss is blamed at 5%, over all slices and both rates (simulated in
 tests/promotion/test_subgroups.py, with the power).
 
 So harm must be shown, while over the whole test set its absence must be. The other way round no model could ever
-pass: a slice of 60 fractures excludes a loss of 5% with 80% power only where the bundles disagree on one in a hundred,
-and of forty comparisons all would have to. The price is stated, not hidden: a loss in a small slice may go unseen, so
+pass: 60 fractures exclude a loss of 5% with 80% power only where the bundles disagree on fewer than one in fifty, and
+of forty comparisons all would have to. The price is stated, not hidden: a loss in a small slice may go unseen, so
 slices below `evaluate.min_slice` images of either class are listed as insufficient, by `gate.slices.insufficient` as a
 warning or as something that is not known and holds the model back.
 
@@ -23,9 +23,9 @@ reach there at the challenger's price; to hold it to a sensitivity bought by cal
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -127,7 +127,7 @@ def subgroups(
                 else _loss(of, member, rate_, challenger, champion, point, params, repaired=point in repaired)
                 for point, rate_ in PROMISES.items()
             )
-        parts.append(Part(cast(SliceColumn, column), value, size[0], size[1], losses))
+        parts.append(Part(column, value, size[0], size[1], losses))
     parts = _corrected(parts)
     return _ruled(parts, _silent(of.table, params), champion is None, params), tuple(part.record() for part in parts)
 
@@ -191,28 +191,29 @@ def _corrected(parts: Sequence[Part]) -> list[Part]:
     return [replace(p, losses=tuple(replace(loss, worse=bool(next(hits))) for loss in p.losses)) for p in parts]
 
 
-def _silent(table: pd.DataFrame, params: Gate) -> Iterator[str]:
+def _silent(table: pd.DataFrame, params: Gate) -> list[str]:
     """Columns of the protocol that say nothing of any image."""
-    for column in params.slices.columns:
-        if column not in table or table[column].isna().all() or (table[column].astype(str) == UNKNOWN).all():
-            yield column
+    return [
+        column
+        for column in params.slices.columns
+        if column not in table or (table[column].isna() | (table[column].astype(str) == UNKNOWN)).all()
+    ]
 
 
-def _ruled(parts: Sequence[Part], silent: Iterator[str], first: bool, params: Gate) -> Ruling:
+def _ruled(parts: Sequence[Part], nothing: Sequence[str], first: bool, params: Gate) -> Ruling:
     margin = params.slices.margin
+    floors = {"sensitivity": params.sensitivity_floor, "specificity": params.specificity_floor}
+    limit = {name: f"below the floor of {floor:g}" for name, floor in floors.items()}
     judged, unknown = [p for p in parts if p.losses], [p for p in parts if not p.losses]
     lost = [(part, loss) for part in judged for loss in part.losses if loss.worse]
     reasons = [
-        f"{part.column} {part.value}: {loss.rate} is {loss.found} on {loss.found.n} {OF[loss.rate]}, beyond doubt below "
-        f"the floor of {params.sensitivity_floor if loss.rate == 'sensitivity' else params.specificity_floor:g}."
-        if first
-        else f"{part.column} {part.value}: {loss.rate} changes by {loss.found} on {loss.found.n} {OF[loss.rate]}, beyond "
-        f"doubt a loss of more than {margin:g}."
+        f"{part.column} {part.value}: {loss.rate} {'is' if first else 'changes by'} {loss.found} on {loss.found.n} "
+        f"{OF[loss.rate]}, beyond doubt {limit[loss.rate] if first else f'a loss of more than {margin:g}'}."
         for part, loss in lost
     ]
     gaps = [f"{part.column} {part.value} ({part.positives}/{part.negatives})" for part in unknown]
     said = [f"Too few to judge (fractures/non-fractures): {', '.join(gaps)}."] if gaps else []
-    if nothing := list(silent):
+    if nothing:
         said.append(f"Slices by {', '.join(nothing)} are not judged: no image says.")
     least = min((loss for part in judged for loss in part.losses), key=lambda loss: loss.p, default=None)
     check = Check(

@@ -44,6 +44,8 @@ def test_the_released_graph_says_what_the_network_says(trained, released):
     logits = network.logits(model, data.pixels)
     outputs = [bundle.graph.run(square) for square in data.pixels]
 
+    assert (bundle.manifest.parity.images, bundle.manifest.parity.difference < 1e-4) == (64, True)
+    assert bundle.manifest.intended_use == "decision support for research"
     np.testing.assert_allclose([o.logit for o in outputs], logits, atol=1e-3)
     np.testing.assert_allclose([o.probability for o in outputs], curve.probability(logits), atol=1e-4)
     assert outputs[0].embedding.shape == (160,)

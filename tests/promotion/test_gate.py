@@ -17,7 +17,7 @@ from components.dataset.store import write_images
 from components.errors import BundleCorrupt, DataError, PromotionRefused
 from components.model.evaluate import evaluate
 from components.model.evaluation import Evaluation
-from components.params import Evaluate, Gate
+from components.params import Evaluate
 from components.promotion.gate import Context, Decision, gate
 from components.promotion.ledger import SigningKey, canonical
 from components.promotion.standing import Verdict
@@ -25,13 +25,14 @@ from components.promotion.testset import marks, refresh
 from components.radiograph.image import ImageMeta, Radiograph
 from components.radiograph.quality import FEATURES
 from components.serving.bundle import Bundle
+from tests.protocols import protocol_of
 from tests.sweeps import QUICK
 
 NAME = "osteoflow-fracture"
 IMAGES = 240
 JUDGE = Evaluate(resamples=200, prevalences=(0.1,), min_slice=30, robustness=QUICK, seed=0)
-PARAMS = Gate(
-    model=NAME, auroc_floor=0.8, sensitivity_floor=0.75, specificity_floor=0.75, margin=0.05, min_positives=60,
+PARAMS = protocol_of(
+    auroc_floor=0.8, sensitivity_floor=0.75, specificity_floor=0.75, margin=0.05, min_positives=60,
     min_negatives=60, look_budget=2,
 )  # fmt: skip
 
