@@ -243,7 +243,7 @@ class ParityRules(Section):
 
     demand: Demand
     max_difference: Share = Field(description="of probability")
-    max_flips: Share = Field(description="share of images whose call changes; one on a threshold flips at 1e-7")
+    max_flips: Share = Field(description="share of images whose call changes")
 
 
 class PolarityRules(Section):

@@ -13,6 +13,7 @@ from components.model.calibrate import Calibrated
 from components.model.examples import Examples, spread
 from components.serving.bundle import INPUT, SIGNATURE, Graph, Outputs, Parity
 
+TIE = 1e-6  # of probability, in float32
 CHECKED = 64  # images on which the released graph is compared with the trained network, spread over the roles
 
 
@@ -67,13 +68,15 @@ def checked(images: int) -> np.ndarray:
 def parity(model: Any, curve: Calibrated, data: Examples, outputs: list[Outputs]) -> Parity:
     """The graph beside the trained network, over up to CHECKED images.
 
-    No call changes but within that difference of an operating point; the image that one was chosen at lies on it.
+    No call changes but within that difference of an operating point. An operating point is the probability of some
+    image, whose call rounding alone decides: such a tie is no flip.
     """
     rows = checked(len(outputs))
     expected = curve.probability(network.logits(model, data.pixels[rows]))
     found = np.array([outputs[row].probability for row in rows])
     cuts = np.array([curve.thresholds.high_sensitivity.threshold, curve.thresholds.high_specificity.threshold])
-    flips = ((expected[:, None] >= cuts) != (found[:, None] >= cuts)).any(axis=1)
+    told = np.asarray(expected)[:, None]
+    flips = (((told >= cuts) != (found[:, None] >= cuts)) & (np.abs(told - cuts) > TIE)).any(axis=1)
     return Parity(difference=float(np.abs(expected - found).max()), flips=int(flips.sum()), images=len(rows))
 
 

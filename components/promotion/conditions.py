@@ -119,7 +119,8 @@ def matched(
 ) -> Ruling:
     """What the AUROC loses when only images alike in site, device, view, region and hardware are compared.
 
-    A network that reads those instead of the bone loses it all. A loss fails when its whole interval is beyond the bound.
+    A network that reads those instead of the bone loses it all. A loss fails when its whole interval
+    is beyond the bound.
 
     Args:
         table, labels, probabilities, patients: (n,) of the sealed test images.

@@ -1,8 +1,9 @@
 """Effect: judge a challenger on the sealed test images, once, and write what was found into the ledger.
 
 The rules are in promotion/protocol, subgroups, changes and conditions. A look at test patients (promotion/testset) is
-counted before their labels are used, and a comparison that was already made (same challenger, champion, test set and protocol) is never made again: its
-record is returned, or, where version or champion's term have moved on since, entered again without another look.
+counted before their labels are used, and a comparison that was already made (same challenger, champion, test set and
+protocol) is never made again: its record is returned, or, where version or champion's term have moved on since, entered
+again without another look.
 """
 
 from __future__ import annotations

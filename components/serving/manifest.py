@@ -133,7 +133,7 @@ class Parity(_Part):
     """The released graph beside the trained network, on images of tune and calibrate."""
 
     difference: float = Field(ge=0, description="largest, of probability")
-    flips: int = Field(ge=0, description="images whose call differs: those that lie on a threshold within `difference`")
+    flips: int = Field(ge=0, description="images whose call differs, ties with a threshold left out")
     images: int = Field(gt=0)
 
 

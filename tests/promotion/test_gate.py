@@ -58,7 +58,7 @@ def world(tiny_bundle: Path, tmp_path_factory) -> Callable[..., dict[str, Path]]
         pixels = random.normal(100, 4 + 30 * random.random(), (64, 64)) + np.linspace(0, 100 * random.random(), 64)
         meta = ImageMeta(
             image_id=f"i{n:03d}", patient_id=f"sealed{n // 2:03d}", study_id=f"s{n}", source="dicom",
-            grouping="patient", site="north", device="A", view="frontal", body_region="hand",
+            grouping="patient", site="north" if n < IMAGES // 2 else "south", device="A", view="frontal", body_region="hand",
             photometric="MONOCHROME2", bits_stored=8,
             rows=64, columns=64,
         )  # fmt: skip
@@ -150,7 +150,7 @@ def test_a_record_holds_what_it_rests_on(sound, drifted, ledger):
     found = gate(**drifted, champion=None, params=PARAMS, ledger=ledger, context=context(2))
     first, second = ledger.entries("decision")
 
-    assert (first.body["format"], first.body["previous_record"]) == (2, None)
+    assert (first.body["format"], first.body["previous_record"]) == (3, None)
     assert second.body["previous_record"] == first.hash
     assert found.slices == Evaluation.read(drifted["evaluation"]).slices
     content = (drifted["evaluation"] / "evaluation.json").read_bytes()
@@ -192,6 +192,47 @@ def test_a_worse_challenger_fails(sound, drifted, ledger):
 
     assert found.verdict == "failed"
     assert any("At the high-sensitivity point the challenger's specificity is worse by" in r for r in found.reasons)
+
+
+def test_sites_are_compared_one_by_one(sound, drifted, ledger):
+    """A repair passes at both sites; the other way round each site loses its specificity, and the reasons say so."""
+    repair = gate(**sound, champion=drifted["challenger"], params=PARAMS, ledger=ledger, context=context(2, 1))
+    harm = gate(**drifted, champion=sound["challenger"], params=PARAMS, ledger=ledger, context=context(2, 1))
+
+    assert [(c.value, c.verdict) for c in repair.compared] == [("north", "kept"), ("south", "kept")]
+    assert [(c.value, c.verdict) for c in harm.compared] == [("north", "worse"), ("south", "worse")]
+    assert any(r.startswith("site south: specificity changes by -.") for r in harm.reasons)
+
+
+def test_a_record_says_what_changed_and_what_was_asked(sound, drifted, ledger):
+    """Two bundles of one network with other thresholds; every condition of the protocol has its line."""
+    found = gate(**sound, champion=drifted["challenger"], params=PARAMS, ledger=ledger, context=context(2, 1))
+    verdicts = {check.name: check.verdict for check in found.checks[-11:]}
+
+    assert found.changed == ("thresholds",)
+    assert 0 < found.latency_ms < 60_000
+    assert verdicts == {
+        "what may not change": "passed", "what changed": "passed", "slices worse than under the champion": "passed",
+        "slices large enough to judge": "warned", "calibration": "warned", "heat map": "passed", "polarity": "passed",
+        "released graph beside the trained network": "passed", "pictures that are no radiographs": "warned",
+        "AUROC lost among images of equal metadata": "passed", "metadata alone": "warned",
+    } | {"time of one prediction": verdicts["time of one prediction"]}  # fmt: skip
+
+
+def test_a_challenger_for_another_use_fails(sound, drifted, ledger, tmp_path):
+    """However good its figures are; and with too few images too, for no number of them would change it."""
+    bundle = Path(shutil.copytree(sound["challenger"], tmp_path / "bundle"))
+    body = json.loads((bundle / "manifest.json").read_bytes()) | {"intended_use": "triage without a reader"}
+    raw = json.dumps(body, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+    (bundle / "manifest.json").write_bytes(raw)
+    judged = json.loads((sound["evaluation"] / "evaluation.json").read_bytes())
+    (tmp_path / "evaluation.json").write_text(json.dumps(judged | {"bundle_hash": hashlib.sha256(raw).hexdigest()}))
+    few = PARAMS.model_copy(update={"min_positives": 500})
+    given = sound | {"challenger": bundle, "evaluation": tmp_path}
+    found = gate(**given, champion=drifted["challenger"], params=few, ledger=ledger, context=context(2, 1))
+
+    assert (found.verdict, found.changed) == ("failed", ("thresholds", "intended_use"))
+    assert "triage without a reader now" in found.text()
 
 
 def test_a_small_test_set_is_inconclusive(sound, ledger):
