@@ -55,7 +55,7 @@ def blamed(found) -> set[str]:
 
 
 def test_chance_blames_some_slice_in_at_most_5_percent():
-    """Every slice loses exactly the margin, in both rates; eight comparisons, correlated images, a fourth discordant."""
+    """Every slice loses just the margin, in both rates: eight comparisons, images correlated, a fourth discordant."""
     random, runs = np.random.default_rng(0), 150
     sites = {"a": 20, "b": 30, "c": 60, "d": 30}
     hits = [blamed(judged(*world(random, sites, dict.fromkeys(sites, 0.05), win=0.1))) for _ in range(runs)]
