@@ -239,7 +239,7 @@ def _enter(ledger: Ledger, decision: Decision) -> Decision:
 
 
 def _warnings(found: Evaluation, retired: int) -> tuple[str, ...]:
-    """What a reviewer should know of the challenger's slices: worse than the rest (Holm), or not known at all."""
+    """What a reviewer should know of the evidence, and of slices that are served worse than the rest (Holm)."""
     said = []
     if found.evidence == WEAK:
         said.append(WEAK_NOTE)
@@ -259,8 +259,4 @@ def _warnings(found: Evaluation, retired: int) -> tuple[str, ...]:
     for (s, kind, difference, _), hit in zip(tests, holm([p for *_, p in tests], ALPHA), strict=True):
         if hit and difference.value < 0:
             said.append(f"{s.column} {s.value}: {kind} differs from the rest by {difference}.")
-    if unknown := [
-        f"{s.column} {s.value} ({s.positives}/{s.images})" for s in found.slices if s.verdict == "insufficient"
-    ]:
-        said.append(f"Insufficient to judge (fractures/images): {', '.join(unknown)}.")
     return tuple(said)

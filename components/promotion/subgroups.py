@@ -158,7 +158,7 @@ def _loss(
     difference: Estimate = getattr(found, kind)
     if repaired:
         # `matched` has no made-up patients: where the bundles hardly disagree, its own error may be 0.
-        difference, error = found.matched, max(found.errors[2], error)
+        difference, error = found.matched, max(error, found.errors[2])
     class_ = of.labels == (1 if kind == "sensitivity" else 0)
     freedom = len(set(of.patients[member & class_])) - 1
     if freedom < 1 or not error > 0:
