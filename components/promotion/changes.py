@@ -82,19 +82,19 @@ def changes(challenger: Bundle, champion: Bundle, params: Gate) -> tuple[Ruling,
         + ": such a model is another submission; give it a name of its own (`gate.model`), or review the protocol."
         for aspect, said in refused.items()
     )
-    allowed = [_words(a) for a in changed if a not in refused]
+    kept = [aspect for aspect in refused if aspect in params.must_stay]
     checks = (
         Check(
             name="what may not change",
-            expected=", ".join(map(_words, params.must_stay)) or "anything not named",
-            found=", ".join(map(_words, refused)) + " changed" if refused else "as the champion's",
-            verdict="failed" if refused else "passed",
+            expected=f"{', '.join(map(_words, params.must_stay))}: as the champion's",
+            found=f"{', '.join(map(_words, kept))} changed" if kept else "as the champion's",
+            verdict="failed" if kept else "passed",
         ),
         Check(
             name="what changed",
-            expected="what the protocol names",
-            found=", ".join(allowed) or "nothing",
-            verdict="passed",
+            expected="only what the protocol names",
+            found=", ".join(_words(aspect) for aspect in changed if aspect not in kept) or "nothing",
+            verdict="failed" if len(refused) > len(kept) else "passed",
         ),
     )
     told = tuple(

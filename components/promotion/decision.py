@@ -76,7 +76,8 @@ class Compared(_Part):
 
     Attributes:
         verdict: "worse": a loss beyond the margin is shown in one of the two rates; "insufficient": not judged.
-        sensitivity: at the high-sensitivity point, challenger minus champion; without a champion the rate itself.
+        sensitivity: at the high-sensitivity point, challenger minus champion (where the champion's trade-off is
+            repaired: minus its ROC curve at the challenger's price); without a champion the rate itself.
         specificity: the same at the high-specificity point.
         p_sensitivity, p_specificity: one-sided, of a loss beyond the margin (no champion: of being below the floor);
             the verdict is Holm's over all slices and both rates.
@@ -187,6 +188,7 @@ class Decision(_Part):
             "Look": f"{self.look} of {self.look_budget} at these test patients",
             "Challenger bundle": f"`{self.bundle_hash}`",
             "Champion bundle": f"`{self.champion_hash}`" if self.champion_hash else "none yet",
+            "Changed": ", ".join(self.changed).replace("_", " ") if self.champion_hash and self.changed else "-",
             "Git commit": f"`{self.git_commit}`",
             "Environment lock": f"`{self.lock_sha256}`",
             "Data": f"`{self.data_sha256}`",

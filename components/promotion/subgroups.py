@@ -220,7 +220,7 @@ def _ruled(parts: Sequence[Part], nothing: Sequence[str], first: bool, params: G
         name="slices below the floor" if first else "slices worse than under the champion",
         expected="none" if first else f"none by more than {margin:g}",
         found=f"{len({(p.column, p.value) for p, _ in lost})} of {len(judged)} judged (Holm, {ALPHA:g}); "
-        f"{len(unknown)} insufficient" + (f"; least likely p {least.p:.2g}" if least else ""),
+        f"{len(unknown)} insufficient" + (f"; smallest p {least.p:.2g}" if least else ""),
         verdict="failed" if lost else "passed",
     )
     known = Check(

@@ -337,10 +337,12 @@ def test_the_reviewer_reads_a_table(sound, drifted, ledger):
 
 
 def test_the_table_fits_the_registry(sound, ledger):
-    """A description holds 5,000 characters: warnings give way, and the page says how many did."""
+    """A description holds 5,000 characters: checks that passed give way, then warnings; the page says how many did."""
     found = gate(**sound, champion=None, params=PARAMS, ledger=ledger, context=context(1))
     many = found.model_copy(update={"warnings": tuple(f"site {n}: {'x' * 300}" for n in range(20))}).markdown()
 
     assert len(many) <= 5000
     assert "more in the ledger and the report." in many
+    assert "| 11 more, in the ledger | | | passed |" in many
+    assert "| metadata alone |" in many
     assert "| Protocol | `" in many
