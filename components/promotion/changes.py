@@ -69,7 +69,7 @@ def changes(challenger: Bundle, champion: Bundle, params: Gate) -> tuple[Ruling,
         aspect: str = ASPECTS.get(field, field)
         if mine.get(field) == theirs.get(field):
             continue
-        if aspect in params.must_stay and theirs.get(field) is None:
+        if aspect in params.must_stay and theirs.get(field) in (None, []):
             unstated.append(aspect)
             continue
         differing.setdefault(aspect, []).append(_difference(field, mine.get(field), theirs.get(field)))
@@ -98,7 +98,7 @@ def changes(challenger: Bundle, champion: Bundle, params: Gate) -> tuple[Ruling,
         ),
     )
     told = tuple(
-        f"{_words(aspect)}: the champion's bundle is older than the statement; compare by hand."
+        f"{_words(aspect)}: the champion's bundle does not state it; compare by hand."
         for aspect in sorted(set(unstated))
     )
     return Ruling(checks, reasons, told, certain=bool(refused)), changed

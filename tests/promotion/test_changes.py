@@ -86,13 +86,19 @@ def test_a_new_label_is_refused_and_a_new_site_is_not(champion, tmp_path):
     assert "(with dislocation)" in changes(words, champion, PARAMS)[0].reasons[0]
 
 
-def test_a_champion_older_than_a_statement_is_told(champion):
+def test_what_a_champion_does_not_state_is_told(champion, tmp_path):
     """It cannot be compared: a person is asked to, and the way up is not closed for ever."""
     ruling, _ = changes(champion, other(champion, intended_use=None), PARAMS)
     reverse, _ = changes(other(champion, intended_use=None), champion, PARAMS)
 
+    unknown = pd.read_parquet(champion.folder / REFERENCE).assign(body_region="unknown")
+    unknown.to_parquet(tmp_path / REFERENCE)
+    nowhere = SimpleNamespace(folder=tmp_path, manifest=champion.manifest)
+
     assert (ruling.verdict, reverse.verdict) == ("passed", "failed")
-    assert ruling.warnings == ("intended use: the champion's bundle is older than the statement; compare by hand.",)
+    assert changes(champion, nowhere, PARAMS)[0].verdict == "passed"
+    assert changes(nowhere, champion, PARAMS)[0].verdict == "failed"
+    assert ruling.warnings == ("intended use: the champion's bundle does not state it; compare by hand.",)
 
 
 @pytest.mark.parametrize(
