@@ -35,7 +35,7 @@ from components.model.comparison import holm, paired_difference
 from components.model.slices import UNKNOWN, members
 from components.model.statistics import Estimate, effective_images, rate
 from components.params import Gate, SliceColumn
-from components.promotion.decision import Check, Compared, Figures
+from components.promotion.decision import Check, Compared, Figures, Found
 from components.promotion.protocol import OF, PROMISES, Ruling
 
 ALPHA = 0.05
@@ -216,18 +216,19 @@ def _ruled(parts: Sequence[Part], nothing: Sequence[str], first: bool, params: G
     if nothing:
         said.append(f"Slices by {', '.join(nothing)} are not judged: no image says.")
     least = min((loss for part in judged for loss in part.losses), key=lambda loss: loss.p, default=None)
+    unsaid: Found = "warned" if params.slices.insufficient == "warn" else "inconclusive"
     check = Check(
         name="slices below the floor" if first else "slices worse than under the champion",
         expected="none" if first else f"none by more than {margin:g}",
         found=f"{len({(p.column, p.value) for p, _ in lost})} of {len(judged)} judged (Holm, {ALPHA:g}); "
         f"{len(unknown)} insufficient" + (f"; smallest p {least.p:.2g}" if least else ""),
-        verdict="failed" if lost else "passed",
+        verdict="failed" if lost else "passed" if judged or not parts else unsaid,
     )
     known = Check(
         name="slices large enough to judge",
         expected="all",
         found=f"{len(judged)} of {len(parts)}" + (f"; none by {', '.join(nothing)}" if nothing else ""),
-        verdict="passed" if not said else "warned" if params.slices.insufficient == "warn" else "inconclusive",
+        verdict=unsaid if said else "passed",
     )
     told = tuple(said)
     if params.slices.insufficient == "warn":

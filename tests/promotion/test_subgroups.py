@@ -95,6 +95,13 @@ def test_a_small_slice_is_named_and_not_passed():
     assert (parts[1].verdict, parts[1].sensitivity, strict.verdict) == ("insufficient", None, "inconclusive")
 
 
+def test_where_no_slice_is_judged_none_is_passed():
+    """Nothing was seen to be worse, because nothing was looked at."""
+    ruling, _ = judged(*world(np.random.default_rng(8), {"a": 10, "b": 10}, {}))
+
+    assert [check.verdict for check in ruling.checks] == ["warned", "warned"]
+
+
 def test_a_column_that_no_image_states_is_named():
     """Nothing is known of it: no green tick."""
     by_view = protocol_of(slices=BY_SITE | {"columns": ("site", "view")})
