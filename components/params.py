@@ -181,6 +181,7 @@ class HeatMapChecks(Section):
 
 
 class Export(Section):
+    intended_use: str = Field(min_length=1, description="travels in the bundle; another one is another submission")
     variant: Literal["float32", "float16", "int8"] = Field(
         description="whichever keeps `parity`; the one that is judged"
     )
@@ -214,10 +215,67 @@ class Evaluate(Section):
     seed: int = Field(ge=0)
 
 
+Demand = Literal["require", "warn"]
+SliceColumn = Literal["site", "device", "view", "body_region", "sex", "age_years", "hour", "hardware"]
+# What a release is, in the parts a person would call by name (components/promotion/changes.py reads them).
+Aspect = Literal[
+    "weights", "backbone", "number_format", "calibration", "thresholds", "prediction_sets", "heat_map",
+    "training_data", "sites", "model_card", "input_size", "preprocessing", "body_regions", "vocabulary", "intended_use",
+]  # fmt: skip
+
+
+class SliceRules(Section):
+    """Who must not be served worse than by the champion; a first champion's slices answer to the floors."""
+
+    columns: tuple[SliceColumn, ...] = Field(min_length=1)
+    margin: Share = Field(description="a loss beyond it, shown, fails")
+    insufficient: Demand = Field(description="slices with too few images to judge: hold back (inconclusive), or tell")
+
+    @model_validator(mode="after")
+    def _once(self) -> SliceRules:
+        if len(set(self.columns)) < len(self.columns):
+            raise ValueError("a column is named twice")
+        return self
+
+
+class ParityRules(Section):
+    """The released graph against the trained network, as `export` measured it."""
+
+    demand: Demand
+    max_difference: Share = Field(description="of probability")
+    max_flips: Share = Field(description="share of images whose call changes")
+
+
+class PolarityRules(Section):
+    demand: Demand
+    max_difference: Share = Field(description="of probability, between one picture as MONOCHROME1 and as MONOCHROME2")
+
+
+class ShortcutRules(Section):
+    """What metadata would say without a picture: of the data."""
+
+    demand: Demand
+    max_auroc: float = Field(ge=0.5, le=1, description="of the label from metadata alone, on images to learn from")
+
+
+class MatchedRules(Section):
+    """What the AUROC loses among images of equal metadata: of the network."""
+
+    demand: Demand
+    max_drop: Share = Field(description="a larger one, by its whole interval, is not met")
+
+
+class LatencyRules(Section):
+    demand: Demand
+    max_ms: float = Field(gt=0, description="median of one prediction on the machine that judges")
+
+
 class Gate(Section):
-    """The modification protocol: what a challenger must show. Every decision record names its hash."""
+    """The modification protocol: what may change, and what a challenger must show. Every record names its hash."""
 
     model: str = Field(min_length=1, pattern=r"^[a-z0-9][a-z0-9-]*$")
+    may_change: tuple[Aspect, ...] = Field(description="between champion and challenger, without more")
+    must_stay: tuple[Aspect, ...] = Field(description="a model that differs here is another submission")
     auroc_floor: Share
     sensitivity_floor: Share
     specificity_floor: Share
@@ -225,6 +283,21 @@ class Gate(Section):
     min_positives: int = Field(ge=1)
     min_negatives: int = Field(ge=1)
     look_budget: int = Field(ge=1)
+    slices: SliceRules
+    calibration: Demand
+    heat_map: Demand
+    foreign: Demand
+    parity: ParityRules
+    polarity: PolarityRules
+    shortcut: ShortcutRules
+    matched: MatchedRules
+    latency: LatencyRules
+
+    @model_validator(mode="after")
+    def _apart(self) -> Gate:
+        if twice := set(self.may_change) & set(self.must_stay):
+            raise ValueError(f"{', '.join(sorted(twice))}: both in may_change and in must_stay")
+        return self
 
 
 class Monitor(Section):

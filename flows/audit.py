@@ -92,7 +92,7 @@ def _registry(registry: Registry, name: str, way: Promoted) -> str:
     for fact in ("bundle_hash", "git_commit", "data_sha256", "proposer"):
         if (found := getattr(version, fact)) != (stated := way.decision.body.get(fact)):
             raise DataError(f"the registry's {fact} is {found}, the decision states {stated}")
-    if way.decision.body.get("format") == 2:
+    if way.decision.body.get("format") not in (None, 1):
         said = canonical(way.decision.body)
         kept = registry.text(name, way.version, evidence.artifact(said)).encode()
         audit.same("the registry's decision record", kept, hashlib.sha256(said).hexdigest())

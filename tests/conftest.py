@@ -210,6 +210,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         calibration=folder / "calibration.json",
         bundle=folder / "bundle",
         params=Export(
+            intended_use="decision support for research",
             variant="float32",
             parity=0.001,
             heat_map=HeatMapChecks(images=4, max_similarity=0.5, min_boxes=1, min_pointed=0.2),

@@ -19,9 +19,12 @@ ROOMS = ("dataset", "model", "promotion", "serving", "monitoring", "feedback")
 NOUNS = {
     "components.dataset.inputs",
     "components.dataset.rows",
+    "components.dataset.shortcuts",
     "components.dataset.store",
     "components.model.comparison",
     "components.model.evaluation",
+    "components.model.measure",
+    "components.model.slices",
     "components.model.statistics",
     "components.promotion.ledger",
     "components.serving.bundle",

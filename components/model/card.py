@@ -13,6 +13,7 @@ from components.model.calibrate import Calibrated
 from components.model.evaluation import WEAK, WEAK_NOTE
 from components.model.examples import Examples
 from components.model.training import Training
+from components.params import Export
 from components.serving.bundle import Conformal, HeatMap, Thresholds
 
 _TEMPLATE = """\
@@ -28,7 +29,7 @@ Sections follow the CHAI applied model card v0.2. Written by the `export` step f
 
 ## Uses and directions
 
-- Intended use: decision support for research. **Not a medical device.**
+- Intended use: {intended_use}. **Not a medical device.**
 - Intended users: clinicians who read radiographs themselves, and researchers.
 - How to use it: below the lower threshold the call is `no_fracture`, at or above the higher one `fracture`, between
   them `review`. Every call can be overridden, and a correction is kept.
@@ -96,7 +97,7 @@ def render(
     curve: Calibrated,
     held: Examples,
     seen: pd.DataFrame,
-    variant: str,
+    params: Export,
     gap: float,
     heat_map: HeatMap,
 ) -> str:
@@ -105,7 +106,7 @@ def render(
     Args:
         held: the tune and calibrate examples.
         seen: training_images.parquet.
-        variant: number format of the released weights.
+        params: number format of the released weights, and the intended use.
         gap: largest difference of probability between the released graph and the trained network.
         heat_map: what its checks found.
     """
@@ -116,12 +117,13 @@ def render(
         networks=_networks(training),
         fractures=training.fractures,
         no_fractures=training.no_fractures,
-        variant=variant,
+        variant=params.variant,
+        intended_use=params.intended_use,
         weak=f"; {WEAK}" if weak else "",
         weak_note=f"\n{WEAK_NOTE}\n" if weak else "",
         weights=training.weights_sha256,
         heat_map=_heat_map(heat_map),
-        reporting=reporting.section(_facts(training, curve, held, seen, variant, heat_map)),
+        reporting=reporting.section(_facts(training, curve, held, seen, params.variant, heat_map)),
         seen=len(seen),
         patients=seen["patient_id"].nunique(),
         held=len(held.table),

@@ -129,6 +129,7 @@ class Difference:
         matched: of the point's promised rate, the champion's threshold being moved to where its other rate equals
             the challenger's: is the challenger above the champion's ROC curve, or only elsewhere on it?
         discordant: share of fractures, and of non-fractures, on which the two bundles disagree.
+        errors: standard errors over patients, of sensitivity, specificity and matched, in this order.
     """
 
     sensitivity: Estimate
@@ -136,6 +137,7 @@ class Difference:
     balanced: Estimate
     matched: Estimate
     discordant: tuple[float, float]
+    errors: tuple[float, float, float]
 
 
 def paired_difference(
@@ -188,7 +190,8 @@ def paired_difference(
     if found[0] is None or found[1] is None or found[2] is None or found[3] is None:
         raise DataError(f"two bundles cannot be compared on {positives} fractures and {negatives} non-fractures")
     apart = tuple(float(np.abs(tops[:, c]).sum() / classes[:, c].sum()) for c in (0, 1))
-    return Difference(found[0], found[1], found[2], found[3], (apart[0], apart[1]))
+    errors = [float(np.nanstd(draws[:, column])) for column in range(3)]
+    return Difference(found[0], found[1], found[2], found[3], (apart[0], apart[1]), (errors[0], errors[1], errors[2]))
 
 
 def _matched_of(

@@ -11,8 +11,9 @@ import numpy as np
 from components.model import network, runtime
 from components.model.calibrate import Calibrated
 from components.model.examples import Examples, spread
-from components.serving.bundle import INPUT, SIGNATURE, Graph, Outputs
+from components.serving.bundle import INPUT, SIGNATURE, Graph, Outputs, Parity
 
+TIE = 1e-6  # of probability, in float32
 CHECKED = 64  # images on which the released graph is compared with the trained network, spread over the roles
 
 
@@ -64,14 +65,19 @@ def checked(images: int) -> np.ndarray:
     return spread(np.arange(images), CHECKED)
 
 
-def parity(model: Any, curve: Calibrated, data: Examples, outputs: list[Outputs]) -> float:
-    """Largest difference of probability between the graph and the trained network, over up to CHECKED images.
+def parity(model: Any, curve: Calibrated, data: Examples, outputs: list[Outputs]) -> Parity:
+    """The graph beside the trained network, over up to CHECKED images.
 
-    Below it no call changes but within that distance of an operating point.
+    No call changes but within that difference of an operating point. An operating point is the probability of some
+    image, whose call rounding alone decides: such a tie is no flip.
     """
     rows = checked(len(outputs))
     expected = curve.probability(network.logits(model, data.pixels[rows]))
-    return float(np.abs(expected - [outputs[row].probability for row in rows]).max())
+    found = np.array([outputs[row].probability for row in rows])
+    cuts = np.array([curve.thresholds.high_sensitivity.threshold, curve.thresholds.high_specificity.threshold])
+    told = np.asarray(expected)[:, None]
+    flips = (((told >= cuts) != (found[:, None] >= cuts)) & (np.abs(told - cuts) > TIE)).any(axis=1)
+    return Parity(difference=float(np.abs(expected - found).max()), flips=int(flips.sum()), images=len(rows))
 
 
 def steady(graph: Graph, data: Examples, outputs: list[Outputs]) -> bool:

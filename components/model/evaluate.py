@@ -108,7 +108,7 @@ def evaluate(
         sensitivity=points.high_sensitivity.sensitivity,
         specificity=points.high_specificity.specificity,
         points=points,
-        reliability=measure.reliability(labels, probabilities, patients, params),
+        reliability=measure.reliability(labels, probabilities, patients, resamples=params.resamples, seed=params.seed),
         review=measure.review(labels, calls, patients),
         sets=measure.sets(labels, probabilities, patients, cuts),
         studies=measure.studies(Studies.of(sealed.table), probabilities, thresholds, frozen, sealed.incomplete, params),

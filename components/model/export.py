@@ -12,7 +12,7 @@ from components.dataset.store import atomic_folder
 from components.errors import DataError
 from components.model import card, examples, network, sanity
 from components.model.calibrate import Calibrated
-from components.model.conversion import CHECKED, convert, parity, steady
+from components.model.conversion import convert, parity, steady
 from components.model.examples import Examples
 from components.model.measured import quality_of
 from components.model.training import IMAGES, MODEL, Training
@@ -40,11 +40,11 @@ def export(
     content = convert(model, curve, params.variant, data.pixels)
     graph = Graph(content, training.size, where=bundle / parts.MODEL)
     outputs = [graph.run(square) for square in data.pixels]
-    gap = parity(model, curve, data, outputs)
-    if not gap <= params.parity:
+    alike = parity(model, curve, data, outputs)
+    if not alike.difference <= params.parity:
         raise DataError(
-            f"export: the LiteRT graph and the trained network differ by up to {gap:.2g} in probability on "
-            f"{min(CHECKED, len(outputs))} images, export.parity allows {params.parity}; use variant float32"
+            f"export: the LiteRT graph and the trained network differ by up to {alike.difference:.2g} in probability "
+            f"on {alike.images} images, export.parity allows {params.parity}; use variant float32"
         )
     if not steady(graph, data, outputs):
         raise DataError(f"export: the {params.variant} graph answers the same image in two ways; use variant float32")
@@ -54,9 +54,9 @@ def export(
         (folder / parts.MODEL).write_bytes(content)
         reference(data, quality, outputs).to_parquet(folder / parts.REFERENCE, index=False)
         images.to_parquet(folder / parts.TRAINING_IMAGES, index=False)
-        text = card.render(training, curve, data, images, params.variant, gap, heat_map)
+        text = card.render(training, curve, data, images, params, alike.difference, heat_map)
         (folder / parts.CARD).write_text(text, "utf-8")
-        made = manifest(data, training, curve, heat_map, params.variant, len(images), accepted, folder)
+        made = manifest(data, training, curve, heat_map, alike, params, len(images), accepted, folder)
         (folder / parts.MANIFEST).write_bytes(made.encode())
 
 
@@ -73,7 +73,8 @@ def manifest(
     training: Training,
     curve: Calibrated,
     heat_map: parts.HeatMap,
-    variant: str,
+    alike: parts.Parity,
+    params: Export,
     images: int,
     accepted: Path,
     folder: Path,
@@ -84,7 +85,7 @@ def manifest(
         model=parts.Model(
             backbone=training.backbone,
             size=training.size,
-            variant=variant,
+            variant=params.variant,
             weights_sha256=training.weights_sha256,
             pretrained=training.pretrained,
             networks=len(training.members),
@@ -98,6 +99,8 @@ def manifest(
         study_thresholds=curve.study_thresholds,
         conformal=curve.conformal,
         heat_map=heat_map,
+        parity=alike,
+        intended_use=params.intended_use,
         vocabulary=(FRACTURE, NO_FRACTURE, "review"),
         data=parts.Data(training_images=images, accepted_sha256=rows_sha256(accepted)),
         parts={name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in parts.PARTS},

@@ -98,14 +98,16 @@ def _point(
     )
 
 
-def reliability(labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray, params: Evaluate) -> Reliability:
+def reliability(
+    labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray, *, resamples: int, seed: int
+) -> Reliability:
     """Are the probabilities worth their numbers?"""
     squares = ((probabilities - labels) ** 2)[:, None]
     mean = ratios_of(squares, np.ones_like(squares))
-    draws = bootstrap(patients, mean, resamples=params.resamples, seed=params.seed)
+    draws = bootstrap(patients, mean, resamples=resamples, seed=seed)
     line = calibration_line(labels, probabilities, patients)
     error = calibration_error(labels, probabilities)
-    null_mean, null_95 = calibration_error_null(probabilities, seed=params.seed)
+    null_mean, null_95 = calibration_error_null(probabilities, seed=seed)
     straight = line is not None and line[0].low <= SLOPE_RANGE[1] and line[0].high >= SLOPE_RANGE[0]
     return Reliability(
         brier=known(percentile(float(squares.mean()), draws[:, 0], len(labels))),

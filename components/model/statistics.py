@@ -151,20 +151,28 @@ def rate(hits: np.ndarray, patients: np.ndarray) -> Estimate | None:
     n = len(hits)
     if n == 0:
         return None
-    _, member = np.unique(patients, return_inverse=True)
-    images = np.bincount(member).astype(np.float64)
-    value = float(np.mean(hits))
-    clusters = len(images)
-    if 0 < value < 1 and clusters > 1:
-        residuals = np.bincount(member, weights=np.asarray(hits, np.float64)) - images * value
-        variance = clusters / (clusters - 1) * float(residuals @ residuals) / n**2
-        effective = n / max(1.0, variance / (value * (1 - value) / n))
-    else:
-        effective = n**2 / float(images @ images)  # all alike: as if each patient's images said the same thing
+    value, effective = float(np.mean(hits)), effective_images(hits, patients)
     half = Z95 * math.sqrt(value * (1 - value) / effective + (Z95 / effective) ** 2 / 4)
     low = (value + Z95**2 / (2 * effective) - half) / (1 + Z95**2 / effective)
     high = (value + Z95**2 / (2 * effective) + half) / (1 + Z95**2 / effective)
     return Estimate(value, min(max(low, 0.0), value), max(min(high, 1.0), value), n)
+
+
+def effective_images(hits: np.ndarray, patients: np.ndarray) -> float:
+    """How many independent images tell a proportion as well as these do; never more than there are.
+
+    Args:
+        hits, patients: (n,), as for `rate`; n is at least 1.
+    """
+    n = len(hits)
+    _, member = np.unique(patients, return_inverse=True)
+    images = np.bincount(member).astype(np.float64)
+    value, clusters = float(np.mean(hits)), len(images)
+    if not 0 < value < 1 or clusters < 2:
+        return float(n**2 / (images @ images))  # all alike: as if each patient's images said the same thing
+    residuals = np.bincount(member, weights=np.asarray(hits, np.float64)) - images * value
+    variance = clusters / (clusters - 1) * float(residuals @ residuals) / n**2
+    return float(n / max(1.0, variance / (value * (1 - value) / n)))
 
 
 def high_sensitivity_threshold(labels: np.ndarray, probabilities: np.ndarray, target: float) -> float:

@@ -98,7 +98,7 @@ def records(entries: Sequence[Entry]) -> str:
     decisions = [entry for entry in entries if entry.kind == "decision"]
     for entry in decisions:
         name = str(entry.body.get("name"))
-        if entry.body.get("format") == 2:
+        if entry.body.get("format") not in (None, 1):
             _require(entry.body.get("previous_record") == last.get(name), entry, "does not name the record before it")
         last[name] = entry.hash
     return f"{len(decisions)} decision(s), each with the one before it"

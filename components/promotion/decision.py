@@ -1,7 +1,7 @@
 """Noun: the decision record: what the gate found about a challenger, under which protocol, on which data, and why.
 
 It is canonical JSON in the ledger, and a file beside the version's report in the registry. Its JSON Schema is
-docs/decision.schema.json. Records of format 1, without what is marked below, stay readable.
+docs/decision.schema.json. Records of formats 1 and 2, without what is marked below, stay readable.
 
 Source: FDA guidance on predetermined change control plans (2025); 21 CFR 11.10(e).
 """
@@ -15,11 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from components.model.evaluation import WEAK, Slice
 from components.model.statistics import Estimate
-from components.params import Gate
+from components.params import Gate, SliceColumn
 from components.promotion.ledger import canonical
 
+FORMAT: Literal[3] = 3
 PAGE = 5000  # MLflow keeps a version's description in a String(5000)
 Verdict = Literal["passed", "failed", "inconclusive"]
+Found = Literal["passed", "failed", "inconclusive", "warned"]
 
 
 class _Part(BaseModel):
@@ -45,12 +47,12 @@ class Context(_Part):
 
 
 class Check(_Part):
-    """One line of the protocol."""
+    """One line of the protocol. "warned": not met, or not known, where the protocol asks no more than to say so."""
 
     name: str
     expected: str
     found: str
-    verdict: Verdict
+    verdict: Found
 
 
 class Threshold(_Part):
@@ -69,10 +71,46 @@ class Figures(_Part):
     specificity: dict[str, Estimate]
 
 
+class Compared(_Part):
+    """One value of one column: the challenger beside the champion on the slice's own images.
+
+    Attributes:
+        verdict: "worse": a loss beyond the margin is shown in one of the two rates; "insufficient": not judged.
+        sensitivity: at the high-sensitivity point, challenger minus champion (where the champion's trade-off is
+            repaired: minus its ROC curve at the challenger's price); without a champion the rate itself.
+        specificity: the same at the high-specificity point.
+        p_sensitivity, p_specificity: one-sided, of a loss beyond the margin (no champion: of being below the floor);
+            the verdict is Holm's over all slices and both rates.
+    """
+
+    column: SliceColumn
+    value: str
+    positives: int
+    negatives: int
+    verdict: Literal["kept", "worse", "insufficient"]
+    sensitivity: Estimate | None = None
+    specificity: Estimate | None = None
+    p_sensitivity: float | None = None
+    p_specificity: float | None = None
+
+
+class EarlierProtocol(_Part):
+    """The protocol as records of formats 1 and 2 have it."""
+
+    model: str
+    auroc_floor: float
+    sensitivity_floor: float
+    specificity_floor: float
+    margin: float
+    min_positives: int
+    min_negatives: int
+    look_budget: int
+
+
 class Decision(_Part):
     """What goes into the ledger as kind "decision". `name` to `proposer` are what an approval is checked against."""
 
-    format: Literal[1, 2] = 2
+    format: Literal[1, 2, 3] = FORMAT
     name: str
     version: int
     bundle_hash: str
@@ -85,7 +123,7 @@ class Decision(_Part):
     data_sha256: str
     accepted_sha256: str = Field(description="which image has which role, and which are used")
     test_sha256: str = Field(description="the sealed test images and their labels")
-    protocol: Gate
+    protocol: Gate | EarlierProtocol
     protocol_sha256: str
     evidence: str = Field(description='"patient grouping" or "weak grouping"')
     images: int
@@ -102,6 +140,13 @@ class Decision(_Part):
     previous_record: str | None = Field(
         default=None, description="hash of the ledger entry with this model's record before; null: the first (format 2)"
     )
+    compared: tuple[Compared, ...] = Field(default=(), description="slice by slice, challenger and champion (format 3)")
+    changed: tuple[str, ...] = Field(
+        default=(), description="in what the two releases differ, as params.yaml names it (format 3)"
+    )
+    latency_ms: float | None = Field(
+        default=None, description="median of one prediction on the machine that judged (format 3)"
+    )
     checks: tuple[Check, ...]
     reasons: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -117,28 +162,33 @@ class Decision(_Part):
     def markdown(self) -> str:
         """What the reviewer reads on the version's page in the registry: at most 5,000 characters, its column's width.
 
-        The last warnings give way first; the ledger and the report have all of them.
+        Checks that passed give way first, then the last warnings; the ledger has all of them.
         """
-        pages = (self._markdown(shown) for shown in range(len(self.warnings), -1, -1))
-        return next((page for page in pages if len(page) <= PAGE), self._markdown(0)[:PAGE])
+        whole = self._markdown(len(self.warnings), passed=True)
+        pages = (self._markdown(shown, passed=False) for shown in range(len(self.warnings), -1, -1))
+        return next((page for page in (whole, *pages) if len(page) <= PAGE), self._markdown(0, passed=False)[:PAGE])
 
-    def _markdown(self, shown: int) -> str:
+    def _markdown(self, shown: int, *, passed: bool) -> str:
         lines = [f"## {self._headline()}", "", *(f"- {reason}" for reason in self.reasons), ""]
         lines += self._figures_table()
         lines += ["", "| Check | Expected | Found | Verdict |", "|---|---|---|---|"]
-        lines += [f"| {c.name} | {c.expected} | {c.found} | {c.verdict} |" for c in self.checks]
+        told = [check for check in self.checks if passed or check.verdict != "passed"]
+        lines += [f"| {c.name} | {c.expected} | {c.found} | {c.verdict} |" for c in told]
+        if rest := len(self.checks) - len(told):
+            lines.append(f"| {rest} more, in the ledger | | | passed |")
         lines += ["", "### Read before approving", ""]
         lines += [f"- {warning}" for warning in self.warnings[:shown]]
         if hidden := len(self.warnings) - shown:
             lines.append(f"- {hidden} more in the ledger and the report.")
         if not self.warnings:
-            lines.append("- No slice stands out.")
+            lines.append("- Nothing stands out.")
         facts = {
             "Test set": f"{self.images} images of {self.patients} patients: {self.positives} with a fracture, "
             f"{self.negatives} without ({self.evidence})",
             "Look": f"{self.look} of {self.look_budget} at these test patients",
             "Challenger bundle": f"`{self.bundle_hash}`",
             "Champion bundle": f"`{self.champion_hash}`" if self.champion_hash else "none yet",
+            "Changed": ", ".join(self.changed).replace("_", " ") if self.champion_hash and self.changed else "-",
             "Git commit": f"`{self.git_commit}`",
             "Environment lock": f"`{self.lock_sha256}`",
             "Data": f"`{self.data_sha256}`",
@@ -179,6 +229,6 @@ def schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Decision.model_json_schema()}
 
 
-def protocol_hash(protocol: Gate) -> str:
+def protocol_hash(protocol: Gate | EarlierProtocol) -> str:
     """Identity of the protocol a decision was taken under."""
     return hashlib.sha256(canonical(protocol.model_dump(mode="json"))).hexdigest()

@@ -1,26 +1,42 @@
 """Effect: judge a challenger on the sealed test images, once, and write what was found into the ledger.
 
-The rules are in promotion/protocol. A look at test patients (promotion/testset) is counted before their labels are
-used, and a comparison that was already made (same challenger, champion, test set and protocol) is never made again: its
-record is returned, or, where version or champion's term have moved on since, entered again without another look.
+The rules are in promotion/protocol, subgroups, changes and conditions. A look at test patients (promotion/testset) is
+counted before their labels are used, and a comparison that was already made (same challenger, champion, test set and
+protocol) is never made again: its record is returned, or, where version or champion's term have moved on since, entered
+again without another look.
 """
 
 from __future__ import annotations
 
 import hashlib
+import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from components.dataset.rows import rows_sha256
 from components.errors import DataError
 from components.model.comparison import Sealed, holm
 from components.model.evaluation import FILE, WEAK, WEAK_NOTE, Evaluation
+from components.model.measure import reliability
 from components.model.statistics import Estimate, auroc_of, bootstrap, percentile, rate, ratios_of
 from components.params import Gate
-from components.promotion import protocol
-from components.promotion.decision import Check, Context, Decision, Figures, Threshold, protocol_hash
+from components.promotion import conditions, protocol
+from components.promotion.changes import changes
+from components.promotion.decision import (
+    FORMAT,
+    Check,
+    Compared,
+    Context,
+    Decision,
+    Figures,
+    Threshold,
+    protocol_hash,
+)
 from components.promotion.ledger import Ledger
+from components.promotion.protocol import Ruling
+from components.promotion.subgroups import ALPHA, Sliced, subgroups
 from components.promotion.testset import Standing, look
 from components.serving.bundle import Bundle
 
@@ -28,7 +44,8 @@ __all__ = ["Check", "Context", "Decision", "gate"]
 
 RESAMPLES = 2000
 SEED = 0
-ALPHA = 0.05
+PICTURE = (2048, 2048)  # rows, columns
+TIMED = 9
 
 
 def gate(
@@ -47,7 +64,7 @@ def gate(
     Args:
         challenger, champion: bundle folders; no champion means that the absolute floors decide.
         accepted, studies: the data the challenger was built from, its sealed test images among them.
-        evaluation: the challenger's evaluation, for its slices.
+        evaluation: the challenger's evaluation, for its slices and how robust it is.
 
     Raises:
         PromotionRefused: the look budget of these test patients is spent.
@@ -77,18 +94,10 @@ def gate(
     number = look(ledger, question, params, sealed)
     predictions = [sealed.predict(bundle, studies) for bundle in bundles]
     figures = [_figures(sealed, bundle, p) for bundle, p in zip(bundles, predictions, strict=True)]
-    ruling = protocol.enough(positives, len(sealed.table) - positives, params)
-    ruling += protocol.floors(figures[0], params, first=champion is None)
-    if champion is not None:
-        ruling += protocol.against_champion(
-            sealed.labels,
-            sealed.patients,
-            (predictions[0], figures[0]),
-            (predictions[1], figures[1]),
-            params,
-            resamples=RESAMPLES,
-            seed=SEED,
-        )
+    milliseconds = latency_ms(bundles[0])
+    pairs = list(zip(predictions, figures, strict=True))
+    ruling, compared, changed = _performance(sealed, bundles, pairs, judged, params)
+    ruling += _conditions(sealed, bundles[0], predictions[0], judged, _learned(accepted), milliseconds, params)
     decision = Decision(
         **context.model_dump(),
         bundle_hash=bundles[0].hash,
@@ -109,12 +118,72 @@ def gate(
         challenger=figures[0],
         champion=figures[1] if champion else None,
         slices=judged.slices,
+        compared=compared,
+        changed=changed,
+        latency_ms=milliseconds,
         evaluation_sha256=hashlib.sha256((evaluation / FILE).read_bytes()).hexdigest(),
         checks=ruling.checks,
         reasons=ruling.reasons or ("Every check of the protocol passed.",),
-        warnings=_warnings(judged, retired),
+        warnings=(*_warnings(judged, retired), *ruling.warnings),
     )
     return _enter(ledger, decision)
+
+
+def latency_ms(bundle: Bundle) -> float:
+    """Median time of one prediction on this machine, milliseconds, of a picture as large as a radiograph's."""
+    pixels = np.random.default_rng(SEED).integers(0, 4096, PICTURE).astype(np.uint16)
+    spent = []
+    for _ in range(TIMED + 1):
+        started = time.perf_counter()
+        bundle.predict(pixels)
+        spent.append(1000 * (time.perf_counter() - started))
+    return float(np.median(spent[1:]))  # the first one warms up
+
+
+def _performance(
+    sealed: Sealed, bundles: list[Bundle], pairs: list[tuple[np.ndarray, Figures]], judged: Evaluation, params: Gate
+) -> tuple[Ruling, tuple[Compared, ...], tuple[str, ...]]:
+    """Counts, floors, both points, slices and what changed: the ruling, slice by slice, and the aspects that differ."""
+    positives, champion = int(sealed.labels.sum()), pairs[1] if len(pairs) > 1 else None
+    ruling = protocol.enough(positives, len(sealed.table) - positives, params)
+    ruling += protocol.floors(pairs[0][1], params, first=champion is None)
+    changed: tuple[str, ...] = ()
+    if champion is not None:
+        ruling += protocol.against_champion(
+            sealed.labels, sealed.patients, pairs[0], champion, params, resamples=RESAMPLES, seed=SEED
+        )
+        same, changed = changes(bundles[0], bundles[1], params)
+        ruling += same
+    sliced = Sliced(sealed.table, sealed.labels, sealed.patients, judged.min_slice, RESAMPLES, SEED)
+    served, compared = subgroups(sliced, pairs[0], champion, params, repaired=ruling.repaired)
+    return ruling + served, compared, changed
+
+
+def _conditions(
+    sealed: Sealed, bundle: Bundle, probabilities: np.ndarray, judged: Evaluation, learned: pd.DataFrame,
+    milliseconds: float, params: Gate,
+) -> Ruling:  # fmt: skip
+    """What is asked beside accuracy, of the challenger alone."""
+    labels, patients = sealed.labels, sealed.patients
+    found = reliability(labels, probabilities, patients, resamples=RESAMPLES, seed=SEED)
+    return (
+        conditions.calibration(found, params)
+        + conditions.released(bundle.manifest, params)
+        + conditions.polarity(judged.robustness.polarity, params)
+        + conditions.foreign(judged.robustness.foreign, params)
+        + conditions.matched(
+            sealed.table, labels, probabilities, patients, params,
+            least=judged.min_slice, resamples=RESAMPLES, seed=SEED,
+        )
+        + conditions.shortcut(learned, params)
+        + conditions.latency(milliseconds, params)
+    )  # fmt: skip
+
+
+def _learned(accepted: Path) -> pd.DataFrame:
+    """Accepted, labelled images that a network may learn from: metadata are asked there, not on the sealed images."""
+    table = pd.read_parquet(accepted, filters=[("role", "in", ("train", "tune"))])
+    return table[table["accepted"].astype(bool) & table["label"].notna()].reset_index(drop=True)
 
 
 def _figures(sealed: Sealed, bundle: Bundle, probabilities: np.ndarray) -> Figures:
@@ -164,13 +233,13 @@ def _enter(ledger: Ledger, decision: Decision) -> Decision:
     """Append the record, which names the one before it."""
     with ledger.locked() as chain:
         before = [e for e in ledger.entries("decision") if e.body.get("name") == decision.name]
-        linked = decision.model_copy(update={"format": 2, "previous_record": before[-1].hash if before else None})
+        linked = decision.model_copy(update={"format": FORMAT, "previous_record": before[-1].hash if before else None})
         chain.append("decision", linked.model_dump(mode="json"))
     return linked
 
 
 def _warnings(found: Evaluation, retired: int) -> tuple[str, ...]:
-    """What a reviewer should know of the challenger's slices: worse than the rest (Holm), or not known at all."""
+    """What a reviewer should know of the evidence, and of slices that are served worse than the rest (Holm)."""
     said = []
     if found.evidence == WEAK:
         said.append(WEAK_NOTE)
@@ -178,8 +247,6 @@ def _warnings(found: Evaluation, retired: int) -> tuple[str, ...]:
         said.append(
             f"Slices and report are of {found.images} test images; {retired} of them were retired and decide nothing."
         )
-    if not found.reliability.consistent:
-        said.append("Probabilities are not shown to be calibrated on the test set.")
     tests = [
         (s, kind, difference, p)
         for s in found.slices
@@ -192,8 +259,4 @@ def _warnings(found: Evaluation, retired: int) -> tuple[str, ...]:
     for (s, kind, difference, _), hit in zip(tests, holm([p for *_, p in tests], ALPHA), strict=True):
         if hit and difference.value < 0:
             said.append(f"{s.column} {s.value}: {kind} differs from the rest by {difference}.")
-    if unknown := [
-        f"{s.column} {s.value} ({s.positives}/{s.images})" for s in found.slices if s.verdict == "insufficient"
-    ]:
-        said.append(f"Insufficient to judge (fractures/images): {', '.join(unknown)}.")
     return tuple(said)

@@ -22,9 +22,12 @@ the margin, and no repair, below 5% at each point (simulated in tests/promotion/
 Small steps down could add up over many champions: floors are also checked against a champion, as sanity (a whole
 interval below its floor fails).
 
+What may change at all, who must not be served worse, and what is asked beside accuracy: promotion/changes,
+promotion/subgroups and promotion/conditions.
+
 Verdicts: "passed" when every check passed; "failed" when a figure itself is below its floor, or a whole interval is on
 the wrong side; otherwise, and always on too few images, "inconclusive", which is not a pass: the images do not tell,
-and the reasons say how many would.
+and the reasons say how many would. A check that the protocol only warns of ("warned") leaves the verdict as it is.
 """
 
 from __future__ import annotations
@@ -48,17 +51,26 @@ OF = {"sensitivity": "fractures", "specificity": "non-fractures"}
 
 @dataclass(frozen=True)
 class Ruling:
-    """Checks, and the sentences that go with those that did not simply pass."""
+    """Checks, and the sentences that go with those that did not simply pass.
+
+    Attributes:
+        warnings: sentences that the protocol asks to tell, and no more.
+        certain: a failed check here does not rest on the number of images: more of them would not help.
+        repaired: operating points at which the champion's trade-off is repaired.
+    """
 
     checks: tuple[Check, ...]
-    reasons: tuple[str, ...]
+    reasons: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    certain: bool = False
+    repaired: frozenset[str] = frozenset()
 
     @property
     def verdict(self) -> Verdict:
         verdicts = {check.verdict for check in self.checks}
-        if "failed" in verdicts and not self._too_few:
+        if "failed" in verdicts and (self.certain or not self._too_few):
             return "failed"
-        return "passed" if verdicts == {"passed"} else "inconclusive"
+        return "passed" if verdicts <= {"passed", "warned"} else "inconclusive"
 
     @property
     def _too_few(self) -> bool:
@@ -66,7 +78,13 @@ class Ruling:
         return any(c.name.startswith("enough ") and c.verdict != "passed" for c in self.checks)
 
     def __add__(self, other: Ruling) -> Ruling:
-        return Ruling(self.checks + other.checks, self.reasons + other.reasons)
+        return Ruling(
+            self.checks + other.checks,
+            self.reasons + other.reasons,
+            self.warnings + other.warnings,
+            self.certain or other.certain,
+            self.repaired | other.repaired,
+        )
 
 
 def enough(positives: int, negatives: int, params: Gate) -> Ruling:
@@ -134,7 +152,7 @@ def against_champion(
     Args:
         challenger, champion: (n,) probabilities on the same images, and the figures with the frozen thresholds.
     """
-    ruling = Ruling((), ())
+    ruling = Ruling(())
     for point, promise in PROMISES.items():
         difference = paired_difference(
             labels,
@@ -195,7 +213,8 @@ def judge_point(point: str, found: Difference, kept: Estimate, params: Gate) -> 
             f"At {where} the champion's trade-off is repaired: {lost}; balanced accuracy gains {found.balanced}, "
             f"and at equal {other} {promise} differs by {found.matched}."
         )
-    return Ruling(tuple(checks), tuple(reasons))
+    restored = frozenset({point}) if short and repaired else frozenset()
+    return Ruling(tuple(checks), tuple(reasons), repaired=restored)
 
 
 def _needed_for_floor(found: Estimate, floor: float) -> int:

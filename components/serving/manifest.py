@@ -129,6 +129,14 @@ UNCHECKED = HeatMap(
 )
 
 
+class Parity(_Part):
+    """The released graph beside the trained network, on images of tune and calibrate."""
+
+    difference: float = Field(ge=0, description="largest, of probability")
+    flips: int = Field(ge=0, description="images whose call differs, ties with a threshold left out")
+    images: int = Field(gt=0)
+
+
 class Data(_Part):
     training_images: int = Field(ge=0)
     accepted_sha256: Sha256
@@ -147,6 +155,8 @@ class Manifest(_Part):
     conformal: Conformal | None = Field(default=None, description="None: the bundle is older than prediction sets")
     vocabulary: tuple[str, ...] = Field(description="the calls this bundle can make")
     heat_map: HeatMap = UNCHECKED
+    parity: Parity | None = Field(default=None, description="None: the bundle is older than its record")
+    intended_use: str | None = Field(default=None, description="None: the bundle is older than the statement")
     data: Data
     parts: dict[str, Sha256]
 

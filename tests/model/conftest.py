@@ -159,7 +159,7 @@ def released(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path
     from components.model.export import export
 
     bundle = tmp_path_factory.mktemp("released") / "bundle"
-    params = Export(variant="float32", parity=0.001, heat_map=CHECKS)
+    params = Export(intended_use="decision support for research", variant="float32", parity=0.001, heat_map=CHECKS)
     given = {"trained": trained.trained, "calibration": trained.calibration, "features": trained.features}
     export(**trained.inputs, **given, bundle=bundle, params=params)
     return bundle

@@ -89,7 +89,7 @@ def page(tiny_bundle: Path) -> str:
         sensitivity=points.high_sensitivity.sensitivity,
         specificity=points.high_specificity.specificity,
         points=points,
-        reliability=measure.reliability(labels, p, patients, PARAMS),
+        reliability=measure.reliability(labels, p, patients, resamples=PARAMS.resamples, seed=PARAMS.seed),
         review=measure.review(labels, ["review"] * IMAGES, patients),
         sets=measure.sets(labels, p, patients, manifest.conformal),
         studies=measure.studies(Studies.of(table), p, CUTS, StudyThresholds(maximum=CUTS, noisy_or=CUTS), 3, PARAMS),

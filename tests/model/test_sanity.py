@@ -14,11 +14,12 @@ from components.model.card import render
 from components.model.examples import spread
 from components.model.sanity import cascade, check, correlations, depths, redraw
 from components.model.training import Training
-from components.params import HeatMapChecks
+from components.params import Export, HeatMapChecks
 from components.radiograph.labels import boxes_of
 from components.serving.bundle import Bundle, Outputs
 
 CHECKS = HeatMapChecks(images=16, max_similarity=0.5, min_boxes=10, min_pointed=0.2)
+EXPORT = Export(intended_use="research on wrists", variant="float32", parity=0.01, heat_map=CHECKS)
 
 
 @pytest.fixture(scope="module")
@@ -166,9 +167,10 @@ def test_the_card_says_whether_it_is_shown(trained, held, released, shown, words
     found = found.model_copy(update={"shown": shown, "reasons": () if shown else ("it points nowhere",)})
     training, curve = Training.read(trained.trained), Calibrated.read(trained.calibration)
     seen = pd.read_parquet(released / "training_images.parquet")
-    card = render(training, curve, held, seen, "float32", 0.0, found)
+    card = render(training, curve, held, seen, EXPORT, 0.0, found)
 
     assert f"- {words}: " in card
+    assert "- Intended use: research on wrists. **Not a medical device.**" in card
     assert (str(found.pointed) in card, "it points nowhere" in card) == (shown, not shown)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from components.promotion.decision import Decision, schema
+from components.promotion.decision import Decision, protocol_hash, schema
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -31,3 +31,13 @@ def test_a_record_of_format_1_is_readable():
 
     assert (found.format, found.slices, found.evaluation_sha256, found.previous_record) == (1, (), None, None)
     assert found.markdown().startswith("## Version 1: passed (no champion yet)")
+
+
+def test_a_record_of_format_2_keeps_its_protocol():
+    """As it was written before the protocol named changes and slices: the hash of its protocol is still the same."""
+    body = json.loads((Path(__file__).parent / "decision-2.json").read_text(encoding="utf-8"))
+    found = Decision.model_validate(body)
+
+    assert (found.format, found.compared, found.changed, found.latency_ms) == (2, (), (), None)
+    assert found.protocol.model_dump(mode="json") == body["protocol"]
+    assert protocol_hash(found.protocol) == body["protocol_sha256"]

@@ -17,7 +17,7 @@ from components.dataset.store import write_images
 from components.errors import BundleCorrupt, DataError, PromotionRefused
 from components.model.evaluate import evaluate
 from components.model.evaluation import Evaluation
-from components.params import Evaluate, Gate
+from components.params import Evaluate
 from components.promotion.gate import Context, Decision, gate
 from components.promotion.ledger import SigningKey, canonical
 from components.promotion.standing import Verdict
@@ -25,13 +25,14 @@ from components.promotion.testset import marks, refresh
 from components.radiograph.image import ImageMeta, Radiograph
 from components.radiograph.quality import FEATURES
 from components.serving.bundle import Bundle
+from tests.protocols import protocol_of
 from tests.sweeps import QUICK
 
 NAME = "osteoflow-fracture"
 IMAGES = 240
 JUDGE = Evaluate(resamples=200, prevalences=(0.1,), min_slice=30, robustness=QUICK, seed=0)
-PARAMS = Gate(
-    model=NAME, auroc_floor=0.8, sensitivity_floor=0.75, specificity_floor=0.75, margin=0.05, min_positives=60,
+PARAMS = protocol_of(
+    auroc_floor=0.8, sensitivity_floor=0.75, specificity_floor=0.75, margin=0.05, min_positives=60,
     min_negatives=60, look_budget=2,
 )  # fmt: skip
 
@@ -57,8 +58,8 @@ def world(tiny_bundle: Path, tmp_path_factory) -> Callable[..., dict[str, Path]]
         pixels = random.normal(100, 4 + 30 * random.random(), (64, 64)) + np.linspace(0, 100 * random.random(), 64)
         meta = ImageMeta(
             image_id=f"i{n:03d}", patient_id=f"sealed{n // 2:03d}", study_id=f"s{n}", source="dicom",
-            grouping="patient", site="north", device="A", view="frontal", body_region="hand",
-            photometric="MONOCHROME2", bits_stored=8,
+            grouping="patient", site="north" if n < IMAGES // 2 else "south", device="A", view="frontal",
+            body_region="hand", photometric="MONOCHROME2", bits_stored=8,
             rows=64, columns=64,
         )  # fmt: skip
         images.append(Radiograph(meta, np.clip(pixels, 0, 255).astype(np.uint8)))
@@ -149,7 +150,7 @@ def test_a_record_holds_what_it_rests_on(sound, drifted, ledger):
     found = gate(**drifted, champion=None, params=PARAMS, ledger=ledger, context=context(2))
     first, second = ledger.entries("decision")
 
-    assert (first.body["format"], first.body["previous_record"]) == (2, None)
+    assert (first.body["format"], first.body["previous_record"]) == (3, None)
     assert second.body["previous_record"] == first.hash
     assert found.slices == Evaluation.read(drifted["evaluation"]).slices
     content = (drifted["evaluation"] / "evaluation.json").read_bytes()
@@ -191,6 +192,47 @@ def test_a_worse_challenger_fails(sound, drifted, ledger):
 
     assert found.verdict == "failed"
     assert any("At the high-sensitivity point the challenger's specificity is worse by" in r for r in found.reasons)
+
+
+def test_sites_are_compared_one_by_one(sound, drifted, ledger):
+    """A repair passes at both sites; the other way round each site loses its specificity, and the reasons say so."""
+    repair = gate(**sound, champion=drifted["challenger"], params=PARAMS, ledger=ledger, context=context(2, 1))
+    harm = gate(**drifted, champion=sound["challenger"], params=PARAMS, ledger=ledger, context=context(2, 1))
+
+    assert [(c.value, c.verdict) for c in repair.compared] == [("north", "kept"), ("south", "kept")]
+    assert [(c.value, c.verdict) for c in harm.compared] == [("north", "worse"), ("south", "worse")]
+    assert any(r.startswith("site south: specificity changes by -.") for r in harm.reasons)
+
+
+def test_a_record_says_what_changed_and_what_was_asked(sound, drifted, ledger):
+    """Two bundles of one network with other thresholds; every condition of the protocol has its line."""
+    found = gate(**sound, champion=drifted["challenger"], params=PARAMS, ledger=ledger, context=context(2, 1))
+    verdicts = {check.name: check.verdict for check in found.checks[-12:]}
+
+    assert found.changed == ("thresholds",)
+    assert 0 < found.latency_ms < 60_000
+    assert verdicts == {
+        "what may not change": "passed", "what changed": "passed", "slices worse than under the champion": "passed",
+        "slices large enough to judge": "warned", "calibration": "warned", "heat map": "passed", "polarity": "passed",
+        "released graph beside the trained network": "passed", "pictures that are no radiographs": "warned",
+        "AUROC lost among images of equal metadata": "passed", "metadata alone": "warned",
+    } | {"time of one prediction": verdicts["time of one prediction"]}  # fmt: skip
+
+
+def test_a_challenger_for_another_use_fails(sound, drifted, ledger, tmp_path):
+    """However good its figures are; and with too few images too, for no number of them would change it."""
+    bundle = Path(shutil.copytree(sound["challenger"], tmp_path / "bundle"))
+    body = json.loads((bundle / "manifest.json").read_bytes()) | {"intended_use": "triage without a reader"}
+    raw = json.dumps(body, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+    (bundle / "manifest.json").write_bytes(raw)
+    judged = json.loads((sound["evaluation"] / "evaluation.json").read_bytes())
+    (tmp_path / "evaluation.json").write_text(json.dumps(judged | {"bundle_hash": hashlib.sha256(raw).hexdigest()}))
+    few = PARAMS.model_copy(update={"min_positives": 500})
+    given = sound | {"challenger": bundle, "evaluation": tmp_path}
+    found = gate(**given, champion=drifted["challenger"], params=few, ledger=ledger, context=context(2, 1))
+
+    assert (found.verdict, found.changed) == ("failed", ("thresholds", "intended_use"))
+    assert "triage without a reader now" in found.text()
 
 
 def test_a_small_test_set_is_inconclusive(sound, ledger):
@@ -285,6 +327,7 @@ def test_the_reviewer_reads_a_table(sound, drifted, ledger):
     """Verdict, both models with intervals, checks, and what everything was made from."""
     found = gate(**sound, champion=drifted["challenger"], params=PARAMS, ledger=ledger, context=context(2, 1))
     lines = found.markdown().splitlines()
+    assert len(found.markdown()) <= 5000
 
     assert lines[0] == "## Version 2: passed (champion version 1)"
     assert "| | Challenger | Champion |" in lines
@@ -294,10 +337,12 @@ def test_the_reviewer_reads_a_table(sound, drifted, ledger):
 
 
 def test_the_table_fits_the_registry(sound, ledger):
-    """A description holds 5,000 characters: warnings give way, and the page says how many did."""
+    """A description holds 5,000 characters: checks that passed give way, then warnings; the page says how many did."""
     found = gate(**sound, champion=None, params=PARAMS, ledger=ledger, context=context(1))
     many = found.model_copy(update={"warnings": tuple(f"site {n}: {'x' * 300}" for n in range(20))}).markdown()
 
     assert len(many) <= 5000
     assert "more in the ledger and the report." in many
+    assert " more, in the ledger | | | passed |" in many
+    assert "| metadata alone |" in many
     assert "| Protocol | `" in many

@@ -7,12 +7,12 @@ import pytest
 
 from components.model.comparison import Difference, holm, paired_difference, positives_needed
 from components.model.statistics import Estimate
-from components.params import Gate
 from components.promotion import protocol
 from components.promotion.decision import Figures, Threshold
+from tests.protocols import protocol_of
 
-PARAMS = Gate(
-    model="m", auroc_floor=0.8, sensitivity_floor=0.75, specificity_floor=0.85, margin=0.03, min_positives=60,
+PARAMS = protocol_of(
+    auroc_floor=0.8, sensitivity_floor=0.75, specificity_floor=0.85, margin=0.03, min_positives=60,
     min_negatives=60, look_budget=3,
 )  # fmt: skip
 
@@ -29,7 +29,7 @@ def figures(auroc: Estimate, sensitivity: Estimate, specificity: Estimate) -> Fi
 
 
 def difference(sensitivity: Estimate, specificity: Estimate, *, balanced: Estimate, matched: Estimate) -> Difference:
-    return Difference(sensitivity, specificity, balanced, matched, (0.08, 0.08))
+    return Difference(sensitivity, specificity, balanced, matched, (0.08, 0.08), (0.01, 0.01, 0.01))
 
 
 GOOD = figures(at(0.93, 0.9, 0.95), at(0.9, 0.85, 0.94), at(0.95, 0.92, 0.97))

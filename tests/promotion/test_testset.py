@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from components.dataset.rows import write_rows
 from components.errors import DataError, PromotionRefused
 from components.model.comparison import Sealed
-from components.params import Gate
 from components.promotion.ledger import Ledger, SigningKey
 from components.promotion.testset import Standing, look, marks, refresh
 from tests.promotion.conftest import NAME
+from tests.protocols import protocol_of
 
-PARAMS = Gate(
-    model=NAME, auroc_floor=0.8, sensitivity_floor=0.75, specificity_floor=0.75, margin=0.05, min_positives=2,
+PARAMS = protocol_of(
+    auroc_floor=0.8, sensitivity_floor=0.75, specificity_floor=0.75, margin=0.05, min_positives=2,
     min_negatives=2, look_budget=3,
 )  # fmt: skip
 
