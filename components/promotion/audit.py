@@ -168,7 +168,9 @@ def _way_up(rollout: Entry, known: dict[str, Entry]) -> tuple[Entry, Entry]:
     _require(decision is not None and decision.kind == "decision", rollout, "no decision behind its approval")
     assert decision is not None
     bundles = {entry.body.get("bundle_hash") for entry in (rollout, approval, decision)}
-    _require(decision.seq < approval.seq < rollout.seq, rollout, f"decision, approval and {rollout.kind} are not in order")
+    _require(
+        decision.seq < approval.seq < rollout.seq, rollout, f"decision, approval and {rollout.kind} are not in order"
+    )
     _require(approval.signature is not None, rollout, "its approval is not signed")
     _require(decision.body.get("verdict") == "passed", rollout, "its decision is no pass")
     _require(len(bundles) == 1, rollout, f"decision, approval and {rollout.kind} name different bundles")

@@ -130,7 +130,7 @@ def judge(cases: Sequence[Comparison], plan: RollOut, *, needed: int) -> Outlook
     rates = (
         (seen.failed, seen.cases, plan.max_error_rate, "cases failed"),
         (seen.slow, len(judged), SLOWER, f"cases took longer than {plan.max_latency_ms:,.0f} ms"),
-        (seen.contradicted, seen.compared, plan.max_contradicted, "cases are a fracture to one model and none to the other"),
+        (seen.contradicted, seen.compared, plan.max_contradicted, "cases are contradicted, fracture against no fracture"),
     )  # fmt: skip
     beyond = [
         (_shown(hits, of, limit), f"{hits} of {of} {what}; up to {limit:.1%} are allowed")

@@ -121,7 +121,8 @@ def model(request: Request) -> Response:
     service = _service(request)
     current = service.champion.current()
     serving = current if isinstance(current, Serving) else None
-    return _page(request, "model.html", serving=serving, registry_url=service.config.registry_url, when=_iso)
+    met = len(service.log.comparisons(serving.candidate.entry.hash)) if serving and serving.candidate else 0
+    return _page(request, "model.html", serving=serving, met=met, registry_url=service.config.registry_url, when=_iso)
 
 
 @router.get("/model/card")
@@ -150,9 +151,8 @@ def _worklist(request: Request, *, problems: list[str] | None = None, status: in
 
 def _settled(current: Serving | Off, case: Case) -> bool:
     """Whether one label is in the case's prediction set; what another bundle said is not for this one to doubt."""
-    if isinstance(current, Off) or case.prediction.bundle_hash != current.bundle.hash:
-        return True
-    return current.bundle.settled(case.prediction.probability)
+    bundle = None if isinstance(current, Off) else current.bundles.get(case.prediction.bundle_hash)
+    return bundle is None or bundle.settled(case.prediction.probability)
 
 
 def _row(service: Service, case: Case) -> dict[str, Any]:
