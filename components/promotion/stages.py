@@ -35,8 +35,8 @@ STAGES: tuple[Stage, ...] = ("shadow", "canary")
 
 ALPHA = 0.001
 SLOWER = 0.05  # of the cases may be slower than the limit: it is a 95th percentile
-SWAPS = 4000
-GRID = 64  # scores at which the distributions are compared
+SWAPS = 2000
+GRID = 32  # scores at which the distributions are compared
 SEED = 0
 
 
@@ -130,7 +130,7 @@ def judge(cases: Sequence[Comparison], plan: RollOut, *, needed: int) -> Outlook
     rates = (
         (seen.failed, seen.cases, plan.max_error_rate, "cases failed"),
         (seen.slow, len(judged), SLOWER, f"cases took longer than {plan.max_latency_ms:,.0f} ms"),
-        (seen.contradicted, seen.compared, plan.max_contradicted, "cases are contradicted, fracture against no fracture"),
+        (seen.contradicted, seen.compared, plan.max_contradicted, "cases are a fracture to one model alone"),
     )  # fmt: skip
     beyond = [
         (_shown(hits, of, limit), f"{hits} of {of} {what}; up to {limit:.1%} are allowed")

@@ -51,7 +51,7 @@ class LoggedPrediction(_Record):
 
 
 class Comparison(_Record):
-    """What champion and candidate say of one image in a stage of a roll-out. It is no prediction: one that was given is.
+    """What champion and candidate say of one image in a stage of a roll-out: the answer given, and a silent one.
 
     `stage` is the hash of the ledger's stage entry. `answered`: the candidate's word was the answer, and the champion's
     is the silent one. `probability`, `call` and `milliseconds` are the candidate's; `error` is the class of what it
