@@ -7,17 +7,23 @@ either the whole step or none of it. No database is asked while the lock is held
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from components.params import RollOut
 from components.promotion import stages, standing
 from components.promotion.ledger import Chain, Entry, Ledger
 from components.serving.store import Comparison
 
+log = logging.getLogger("osteoflow.promotion")
+
 Compared = Callable[[str], Sequence[Comparison]]  # the cases that a stage has met, by the hash of its entry
 
 
-def advance(ledger: Ledger, approval: Entry, plan: RollOut, compared: Compared) -> list[Entry]:
+def advance(
+    ledger: Ledger, approval: Entry, plan: RollOut, compared: Compared, alerts: Sequence[Entry] = ()
+) -> list[Entry]:
     """The entries of one step, added now; none where the version has to wait.
 
     The first champion has nothing to be compared with and answers every case at once. A version that is approved while
@@ -26,6 +32,8 @@ def advance(ledger: Ledger, approval: Entry, plan: RollOut, compared: Compared) 
     Args:
         approval: of a version that waits; see `standing.waiting`.
         plan: for a version whose way begins now; one that is in a stage goes by the plan it began under.
+        alerts: what stands against the champion. One whose inputs drifted, or that misses fractures, is no measure for
+            the version that is to replace it: a way that begins under such an alert is not judged by a comparison.
 
     Raises:
         Unavailable: the prediction log does not answer.
@@ -49,34 +57,39 @@ def advance(ledger: Ledger, approval: Entry, plan: RollOut, compared: Compared) 
             version = approval.body["version"]
             reasons = [f"version {version} was approved meanwhile and takes its place"]
             added.append(_back(chain, found, reasons, None))
-        return [*added, _begin(chain, ledger, approval, plan, None, None)]
+        return [*added, _begin(chain, ledger, approval, *_against(plan, alerts), after=None)]
+
+
+def _against(plan: RollOut, alerts: Sequence[Entry]) -> tuple[RollOut, dict[str, Any]]:
+    """The plan as it goes into the ledger, and the alerts that took its comparisons out."""
+    doubts = [entry.seq for entry in alerts if entry.body.get("severity") in ("warning", "critical")]
+    if not doubts:
+        return plan, {}
+    return plan.model_copy(update={"max_contradicted": 1.0, "max_score_shift": 1.0}), {"alerts": doubts}
 
 
 def _on(chain: Chain, ledger: Ledger, found: Entry, approval: Entry, seen: stages.Outlook) -> Entry:
     if seen.verdict == "back":
         return _back(chain, found, list(seen.reasons), seen.seen)
-    return _begin(chain, ledger, approval, stages.plan_of(found), stages.stage_of(found), seen.seen)
+    more = {key: found.body[key] for key in ("alerts",) if key in found.body} | {"seen": seen.seen.model_dump()}
+    return _begin(chain, ledger, approval, stages.plan_of(found), more, after=stages.stage_of(found))
 
 
 def _begin(
-    chain: Chain,
-    ledger: Ledger,
-    approval: Entry,
-    plan: RollOut,
-    after: stages.Stage | None,
-    seen: stages.Seen | None,
+    chain: Chain, ledger: Ledger, approval: Entry, plan: RollOut, more: dict[str, Any], *, after: stages.Stage | None
 ) -> Entry:
-    """The next stage, or every case, with the figures of the stage before."""
+    """The stage after this one, or every case; `more` goes into its entry."""
     champion = ledger.champion(str(approval.body["name"]))
     stage = stages.following(plan, after) if champion else None
-    figures = {"seen": seen.model_dump()} if seen else {}
     if champion is None or stage is None:
-        return chain.append("rollout", stages.body(approval, **figures))
+        return chain.append("rollout", stages.body(approval, **more))
     against = {"champion_version": champion.body["version"], "champion_hash": champion.body["bundle_hash"]}
-    return chain.append("stage", stages.body(approval, stage=stage, plan=plan.model_dump(), **against, **figures))
+    return chain.append("stage", stages.body(approval, stage=stage, plan=plan.model_dump(), **against, **more))
 
 
 def _back(chain: Chain, found: Entry, reasons: list[str], seen: stages.Seen | None) -> Entry:
+    version, stage = found.body["version"], found.body["stage"]
+    log.warning("version %s is taken back from %s: %s", version, stage, "; ".join(reasons))
     same = {key: found.body[key] for key in ("name", "version", "bundle_hash", "decision_hash", "approval_hash")}
-    facts = {"stage": found.body["stage"], "stage_hash": found.hash, "reasons": reasons}
+    facts = {"stage": stage, "stage_hash": found.hash, "reasons": reasons}
     return chain.append("return", same | facts | {"seen": seen.model_dump() if seen else None})

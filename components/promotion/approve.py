@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from components.errors import BundleCorrupt, PromotionRefused
@@ -76,6 +77,7 @@ def roll_out(
     name: str,
     plan: RollOut,
     compared: Compared,
+    alerts: Sequence[Entry] = (),
     bundles: Path | None = None,
 ) -> list[Entry]:
     """Take every signed approval that is not live yet its next step, oldest first, exactly once; see `advance`.
@@ -85,6 +87,7 @@ def roll_out(
     Args:
         plan: the stages a version goes through that begins its way now.
         compared: what a stage has met so far; asked only while a version is in one.
+        alerts: what stands against the champion; see `advance`.
         bundles: folder the service loads from; each bundle is fetched to `<bundles>/<hash>` before it goes live.
 
     Returns:
@@ -99,7 +102,7 @@ def roll_out(
         version, bundle_hash = int(approval.body["version"]), str(approval.body["bundle_hash"])
         if bundles is not None:
             _fetch(registry, name, version, bundle_hash, bundles / bundle_hash)
-        steps = advance(ledger, approval, plan, compared)
+        steps = advance(ledger, approval, plan, compared, alerts)
         added += steps
         if any(step.kind == "rollout" for step in steps):
             _move(registry, name, version)

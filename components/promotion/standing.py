@@ -5,8 +5,9 @@ What the bodies hold (`Verdict` is what this module reads of a decision):
     decision   name, version, bundle_hash, verdict ("passed" or "failed"), champion_hash (null: there was none), ...
     approval   name, version, bundle_hash, decision_hash, approver, rationale, meaning             (signed)
     stage      name, version, bundle_hash, decision_hash, approval_hash, stage ("shadow" or "canary"), plan,
-               champion_version, champion_hash, seen (figures of the stage before, where there was one)
-    rollout    name, version, bundle_hash, decision_hash, approval_hash, seen (the same)
+               champion_version, champion_hash, alerts (that took the comparisons out of the plan; where there were
+               any), seen (figures of the stage before, where there was one)
+    rollout    name, version, bundle_hash, decision_hash, approval_hash, alerts, seen (the same)
     return     name, version, bundle_hash, decision_hash, approval_hash, stage, stage_hash, reasons, seen
     rollback   name, version, bundle_hash, replaced_version, replaced_hash, user, reason, meaning  (signed)
 

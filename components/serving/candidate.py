@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from components.errors import BundleCorrupt, OsteoflowError
+from components.params import RollOut
 from components.promotion.ledger import Entry
 from components.radiograph.deidentify import Pseudonyms
 from components.serving import caution
@@ -42,6 +43,7 @@ class Candidate:
     bundle: Bundle | None
     version: str
     entry: Entry
+    plan: RollOut
 
     @property
     def stage(self) -> str:
@@ -50,19 +52,19 @@ class Candidate:
     @property
     def needed(self) -> int:
         """How many cases its stage takes at least."""
-        return int(self.entry.body["plan"][f"{self.stage}_cases"])
+        return self.plan.canary_cases if self.stage == "canary" else self.plan.shadow_cases
 
     @property
     def patience(self) -> float:
         """Seconds that an answer waits for it at most."""
-        return float(self.entry.body["plan"]["max_latency_ms"]) / 1000
+        return self.plan.max_latency_ms / 1000
 
     def answers(self, pseudonyms: Pseudonyms, patient_id: str) -> bool:
         """Whether it, not the champion, answers this patient: a keyed draw of its own for each candidate."""
         if self.stage != "canary":
             return False
         digest = pseudonyms.of("canary", f"{self.hash}/{patient_id}")
-        return bool(int(digest, 16) / 16 ** len(digest) < self.entry.body["plan"]["canary_share"])
+        return bool(int(digest, 16) / 16 ** len(digest) < self.plan.canary_share)
 
     @property
     def hash(self) -> str:

@@ -10,7 +10,10 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from components.errors import BundleCorrupt, LedgerCorrupt
+from components.params import RollOut
 from components.promotion.ledger import Entry, Ledger
 from components.serving.bundle import Bundle
 from components.serving.candidate import Candidate
@@ -114,7 +117,12 @@ class Champion:
         staged = self._ledger.staged(self._name)
         if staged is None or not any(_covers(e, staged) for e in entries):
             return None
-        return Candidate(self._open(str(staged.body["bundle_hash"])), str(staged.body["version"]), staged)
+        try:
+            plan = RollOut.model_validate(staged.body.get("plan"))
+        except ValidationError:  # another version's; the champion answers as if there were no candidate
+            log.error("ledger entry %s: its roll-out plan is none of this version", staged.seq)
+            return None
+        return Candidate(self._open(str(staged.body["bundle_hash"])), str(staged.body["version"]), staged, plan)
 
     def _open(self, wanted: str) -> Bundle | None:
         """The bundle of this hash, from memory where it serves already; None: its files are missing or altered."""

@@ -122,7 +122,15 @@ def model(request: Request) -> Response:
     current = service.champion.current()
     serving = current if isinstance(current, Serving) else None
     met = len(service.log.comparisons(serving.candidate.entry.hash)) if serving and serving.candidate else 0
-    return _page(request, "model.html", serving=serving, met=met, registry_url=service.config.registry_url, when=_iso)
+    return _page(
+        request,
+        "model.html",
+        serving=serving,
+        met=met,
+        back=_taken_back(service, serving) if serving else None,
+        registry_url=service.config.registry_url,
+        when=_iso,
+    )
 
 
 @router.get("/model/card")
@@ -132,6 +140,12 @@ def card(request: Request) -> Response:
     if isinstance(current, Off):
         return message(request, 503, current.sentence)
     return PlainTextResponse((current.bundle.folder / CARD).read_text(encoding="utf-8"))
+
+
+def _taken_back(service: Service, serving: Serving) -> Entry | None:
+    """The last version that a guard took back while this champion has served."""
+    mine = [e for e in service.champion.ledger.entries("return") if e.body.get("name") == service.config.model]
+    return mine[-1] if mine and mine[-1].seq > serving.entry.seq else None
 
 
 def message(request: Request, status: int, sentence: str) -> Response:

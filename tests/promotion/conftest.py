@@ -189,13 +189,14 @@ def house(registry, ledger, propose, judge, tmp_path):
                 key=key or self.key(approver),
             )
 
-        def roll_out(self, **plan):
+        def roll_out(self, *, alerts=(), **plan):
             """At once, unless told `shadow_cases=2`; what a stage has met is put into `cases`, by its hash."""
             return roll_out(
                 ledger=ledger,
                 registry=registry,
                 name=NAME,
                 plan=PLAN.model_copy(update=plan),
+                alerts=alerts,
                 compared=lambda stage: self.cases.get(stage, []),
                 bundles=tmp_path / "bundles",
             )

@@ -105,6 +105,24 @@ def test_a_stage_goes_by_the_plan_it_began_under(second):
     assert (entry.body["stage"], entry.body["plan"]["canary_cases"]) == ("canary", 2)
 
 
+def test_a_champion_under_alert_is_no_measure(second):
+    """The way of its successor begins without comparisons, on record; failures and time count. A notice is no doubt."""
+    notice = second.ledger.append("alert", {"severity": "notice", "findings": ["site:b"]})
+    drift = second.ledger.append("alert", {"severity": "warning", "findings": ["drift:probability"]})
+
+    (entry,) = second.roll_out(alerts=[notice, drift], **STAGES)
+    assert (entry.body["alerts"], entry.body["plan"]["max_score_shift"]) == ([drift.seq], 1.0)
+    second.cases[entry.hash] = [case(number, 0.1, 0.9) for number in range(40)]
+    (canary,) = second.roll_out(**STAGES)
+    assert (canary.body["stage"], canary.body["alerts"], canary.body["seen"]["contradicted"]) == (
+        "canary",
+        [drift.seq],
+        40,
+    )
+    met(second, candidate=None)
+    assert [entry.kind for entry in second.roll_out(**STAGES)] == ["return"]
+
+
 @pytest.mark.parametrize("stage", ["shadow", "canary"])
 def test_a_guard_takes_it_back_by_itself(second, stage):
     """With reason and figures; the champion was never another, and the version has to be judged and approved again."""
@@ -150,7 +168,7 @@ def test_two_approvals_of_one_decision_are_one_way(second):
 
 
 def test_rollback_in_canary_takes_the_candidate_back(second):
-    """What has begun to answer last goes first. It is quick and asks no log; the next one goes to the champion before."""
+    """What has begun to answer last goes first, quickly, and no log is asked; the next rollback is the champion's."""
     second.roll_out(**STAGES)
     met(second)
     second.roll_out(**STAGES)
