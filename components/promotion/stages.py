@@ -36,7 +36,7 @@ STAGES: tuple[Stage, ...] = ("shadow", "canary")
 ALPHA = 0.001
 SLOWER = 0.05  # of the cases may be slower than the limit: it is a 95th percentile
 SWAPS = 2000
-GRID = 32  # scores at which the distributions are compared
+GRID = 128  # scores at which the distributions are compared, at most: up to 64 cases, every one
 SEED = 0
 
 
@@ -165,7 +165,7 @@ def _gaps(cases: Sequence[Comparison]) -> np.ndarray:
     if not cases:
         return np.zeros((0, 1), dtype=np.int64)
     scores = np.array([(case.champion_probability, case.probability) for case in cases], dtype=np.float64)
-    cuts = np.unique(np.quantile(scores, np.linspace(0, 1, GRID), method="lower"))
+    cuts = np.unique(np.quantile(scores, np.linspace(0, 1, min(GRID, scores.size)), method="nearest"))
     _, patient = np.unique([case.patient_id for case in cases], return_inverse=True)
     gaps = np.zeros((patient.max() + 1, len(cuts)), dtype=np.int64)
     np.add.at(gaps, patient, (scores[:, :1] <= cuts).astype(np.int64) - (scores[:, 1:] <= cuts))
