@@ -300,6 +300,18 @@ class Gate(Section):
         return self
 
 
+class RollOut(Section):
+    """The way of an approved version to every case; a stage's ledger entry carries the plan it is judged by."""
+
+    shadow_cases: int = Field(ge=0, description="cases it scores silently first; 0 skips the stage")
+    canary_share: float = Field(gt=0, le=1, description="share of patients that it answers then")
+    canary_cases: int = Field(ge=0, description="of their cases, before it answers everybody; 0 skips the stage")
+    max_error_rate: Share
+    max_latency_ms: float = Field(gt=0, description="95th percentile; also what an answer waits for it at most")
+    max_contradicted: Share = Field(description="cases called fracture by one model and no fracture by the other")
+    max_score_shift: Share = Field(description="Kolmogorov-Smirnov distance to the champion's scores, same cases")
+
+
 class Monitor(Section):
     window_days: int = Field(ge=1)
     min_cases: int = Field(ge=2)
@@ -328,6 +340,7 @@ class Params(Section):
     export: Export
     evaluate: Evaluate
     gate: Gate
+    roll_out: RollOut
     monitor: Monitor
     feedback: Feedback
 

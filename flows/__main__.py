@@ -36,7 +36,7 @@ DEPLOYMENTS = (
         cron="0 2 * * 6",
         on=("osteoflow.drift", "osteoflow.retrain.due"),
     ),
-    Deployment("promote", "Roll out what a reviewer approved.", every=timedelta(seconds=30)),
+    Deployment("promote", "Take what a reviewer approved from stage to stage, or back.", every=timedelta(seconds=30)),
 )
 
 

@@ -12,9 +12,10 @@ from typing import Annotated
 import typer
 
 from components.errors import OsteoflowError
+from flows.answers_cli import promote, resume, stop
 from flows.audit_cli import audit_app
 from flows.data_cli import data_app
-from flows.terminal import Json, say, settings_of
+from flows.terminal import As, Json, say, settings_of
 from flows.testset_cli import testset_app
 
 app = typer.Typer(
@@ -24,8 +25,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-
-As = Annotated[str | None, typer.Option("--as", help="Who acts, as written into the ledger; default: the login name.")]
 
 
 def main() -> None:
@@ -149,7 +148,7 @@ def approve(
     approver: As = None,
     as_json: Json = False,
 ) -> None:
-    """Approve a version that passed its gate, sign it, and roll it out."""
+    """Approve a version that passed its gate, sign it, and begin its roll-out."""
     settings = settings_of(approver)
     from components.promotion.approve import approve as sign
     from flows import clients
@@ -164,20 +163,24 @@ def approve(
         rationale=rationale,
         key=clients.signing_key(settings, settings.user),
     )
-    rolled_out = promote()
-    text = f"Version {version} approved by {settings.user} (ledger entry {entry.seq}, signed) and rolled out."
+    way = promote()
+    text = f"Version {version} approved by {settings.user} (ledger entry {entry.seq}, signed). {way.text()}"
     text += clients.still_off(settings)
-    say(text, {"version": version, "approver": settings.user, "entry": entry.seq, "rolled_out": rolled_out}, as_json)
+    body = {"version": version, "approver": settings.user, "entry": entry.seq, "rolled_out": way.rolled_out}
+    say(text, body | {"staged": way.model_dump()["staged"]}, as_json)
 
 
 @app.command()
 def rollback(
     reason: Annotated[str, typer.Option(help="Why; it is signed with your name.")],
-    to: Annotated[int | None, typer.Option(help="The version to return to; default: the champion before.")] = None,
+    to: Annotated[
+        int | None,
+        typer.Option(help="The version to return to; default: the one before, from a canary the champion."),
+    ] = None,
     user: As = None,
     as_json: Json = False,
 ) -> None:
-    """Return to an earlier champion now."""
+    """Return to an earlier champion now, or from a version on its way to the present one."""
     settings = settings_of(user)
     from components.promotion.approve import rollback as back
     from flows import clients
@@ -193,47 +196,11 @@ def rollback(
     )
     version = entry.body["version"]
     say(
-        f"Version {version} is champion again (ledger entry {entry.seq}, signed by {settings.user})."
-        + clients.still_off(settings),
+        f"Version {version} is champion again, alone, instead of version {entry.body['replaced_version']} "
+        f"(ledger entry {entry.seq}, signed by {settings.user})." + clients.still_off(settings),
         {"version": version, "entry": entry.seq},
         as_json,
     )
-
-
-@app.command()
-def stop(
-    reason: Annotated[str, typer.Option(help="Why; readers of cases see it, and it is signed with your name.")],
-    user: As = None,
-    as_json: Json = False,
-) -> None:
-    """Switch AI output off, everywhere at once, until somebody resumes. Anybody may; cases can still be read."""
-    settings = settings_of(user)
-    from components.promotion.switch import stop as switch_off
-    from flows import clients
-
-    key = clients.signing_key(settings, settings.user)
-    entry = switch_off(ledger=clients.ledger(settings), reason=reason, user=settings.user, key=key)
-    said = f"AI output is off everywhere (ledger entry {entry.seq}, signed by {settings.user})."
-    say(f"{said} `osteoflow resume` gives it back.", {"stopped": True, "entry": entry.seq}, as_json)
-
-
-@app.command()
-def resume(
-    reason: Annotated[str, typer.Option(help="Why it may answer again; it is signed with your name.")],
-    user: As = None,
-    as_json: Json = False,
-) -> None:
-    """Give AI output back after a stop: the champion of the ledger answers again."""
-    settings = settings_of(user)
-    from components.promotion.switch import resume as switch_on
-    from flows import clients
-
-    key = clients.signing_key(settings, settings.user)
-    entry = switch_on(ledger=clients.ledger(settings), reason=reason, user=settings.user, key=key)
-    said = (
-        f"AI output is back (ledger entry {entry.seq}, signed by {settings.user}); {len(entry.body['lifts'])} stop(s)"
-    )
-    say(f"{said} lifted.", {"stopped": False, "entry": entry.seq, "lifted": entry.body["lifts"]}, as_json)
 
 
 @app.command()
@@ -309,6 +276,8 @@ def feedback(as_json: Json = False) -> None:
     say(learned.text(), learned.model_dump(), as_json)
 
 
+for verb in (promote, stop, resume):
+    app.command()(verb)
 app.add_typer(audit_app, name="audit")
 app.add_typer(data_app, name="data")
 app.add_typer(testset_app, name="testset")

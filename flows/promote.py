@@ -1,24 +1,35 @@
-"""Flow: an approved version goes live. Trigger: every half minute, and `osteoflow approve`."""
+"""Flow: an approved version goes by stages until it answers every case, or back. Trigger: every half minute."""
 
 from __future__ import annotations
 
 from prefect import flow
 
+from components.monitoring.alerts import open_alerts
 from components.promotion.approve import reconcile, roll_out
+from components.promotion.way import Way
+from components.serving.store import Comparison
 from flows import clients
 from flows.effects import effect
 
 
 @flow(name="promote")
-def promote() -> list[int]:
-    """Roll out every signed approval that is not live yet, exactly once; repair the alias where it strayed.
-
-    Returns:
-        The versions rolled out now.
-    """
+def promote() -> Way:
+    """Take every signed approval its next step, exactly once; repair the alias where it strayed."""
     settings = clients.load_settings()
-    name = clients.params(settings).gate.model
-    registry, ledger = clients.registry(settings), clients.ledger(settings)
-    entries = effect(roll_out)(ledger=ledger, registry=registry, name=name, bundles=settings.state / "bundles")
+    params = clients.params(settings)
+    name, registry, ledger = params.gate.model, clients.registry(settings), clients.ledger(settings)
+
+    def compared(stage: str) -> list[Comparison]:
+        return clients.prediction_log(settings).comparisons(stage)  # opened only where a version is in a stage
+
+    taken = effect(roll_out)(
+        ledger=ledger,
+        registry=registry,
+        name=name,
+        plan=params.roll_out,
+        compared=compared,
+        alerts=open_alerts(ledger),
+        bundles=settings.state / "bundles",
+    )
     effect(reconcile)(ledger=ledger, registry=registry, name=name)
-    return [int(entry.body["version"]) for entry in entries]
+    return Way.of(ledger, name, taken, compared)

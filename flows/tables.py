@@ -90,6 +90,7 @@ def _essence(entry: Entry) -> str:
     if entry.kind == "feedback":
         return f"{body['settled']} cases settled, {body['overturned']} against the model"
     parts = [f"version {body['version']}"] if "version" in body else []
+    parts += [f"{'back from' if entry.kind == 'return' else 'into'} {body['stage']}"] if "stage" in body else []
     parts += [str(body[key]) for key in ("verdict", "rationale", "reason", "summary") if body.get(key)]
     if body.get("evidence") == WEAK:
         parts.append(WEAK)

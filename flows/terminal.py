@@ -10,6 +10,7 @@ import typer
 if TYPE_CHECKING:
     from components.settings import Settings
 
+As = Annotated[str | None, typer.Option("--as", help="Who acts, as written into the ledger; default: the login name.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 

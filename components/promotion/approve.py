@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from components.errors import BundleCorrupt, PromotionRefused
+from components.params import RollOut
 from components.promotion import standing
-from components.promotion.ledger import Chain, Entry, Ledger, SigningKey
+from components.promotion.advance import Compared, advance
+from components.promotion.ledger import Entry, Ledger, SigningKey
 from components.promotion.register import verified_hash
 from components.promotion.registry import CHALLENGER, CHAMPION, Registry, Version
 from components.promotion.signing import word
@@ -67,41 +70,53 @@ def approve(
         return chain.append("approval", body, key=key)
 
 
-def roll_out(*, ledger: Ledger, registry: Registry, name: str, bundles: Path | None = None) -> list[Entry]:
-    """Make every signed approval that is not live yet the champion, oldest first, exactly once.
+def roll_out(
+    *,
+    ledger: Ledger,
+    registry: Registry,
+    name: str,
+    plan: RollOut,
+    compared: Compared,
+    alerts: Sequence[Entry] = (),
+    bundles: Path | None = None,
+) -> list[Entry]:
+    """Take every signed approval that is not live yet its next step, oldest first, exactly once; see `advance`.
 
     An approval whose decision was taken against a champion that has changed since is passed over.
 
     Args:
+        plan: the stages a version goes through that begins its way now.
+        compared: what a stage has met so far; asked only while a version is in one.
+        alerts: what stands against the champion; see `advance`.
         bundles: folder the service loads from; each bundle is fetched to `<bundles>/<hash>` before it goes live.
 
     Returns:
-        The rollout entries added now.
+        The entries added now: `stage`, `rollout`, `return`.
 
     Raises:
         PromotionRefused: the registry's bundle is not, part by part, the one that was approved.
-        Unavailable: the registry does not answer.
+        Unavailable: the registry or the prediction log does not answer.
     """
     added = []
     for approval in standing.waiting(ledger, name):
         version, bundle_hash = int(approval.body["version"]), str(approval.body["bundle_hash"])
         if bundles is not None:
             _fetch(registry, name, version, bundle_hash, bundles / bundle_hash)
-        with ledger.locked() as chain:
-            if approval.hash not in {a.hash for a in standing.waiting(ledger, name)}:
-                continue  # another process was faster
-            added.append(_add_rollout(chain, approval))
-        _move(registry, name, version)
+        steps = advance(ledger, approval, plan, compared, alerts)
+        added += steps
+        if any(step.kind == "rollout" for step in steps):
+            _move(registry, name, version)
     return added
 
 
 def rollback(
     *, ledger: Ledger, registry: Registry, name: str, to_version: int | None, reason: str, user: str, key: SigningKey
 ) -> Entry:
-    """Return to an earlier champion now.
+    """Return to an earlier champion now; to the present one, from a version that is on its way.
 
     Args:
-        to_version: a version that was champion before; None means the one before the present.
+        to_version: a version that was champion before, or the champion while another is on its way; None means the one
+            before the present, and in canary the present: whoever has begun to answer last is taken back.
         reason: why, in the user's words.
         user: who says so; must be the key's own name.
 
@@ -113,13 +128,13 @@ def rollback(
         present = ledger.champion(name)
         if present is None:
             raise PromotionRefused(f"{name}: there is no champion to roll back")
-        target = standing.earlier(ledger, name, present, to_version)
+        target, replaced = standing.back(ledger, name, present, to_version)
         body = {
             "name": name,
             "version": target.body["version"],
             "bundle_hash": target.body["bundle_hash"],
-            "replaced_version": present.body["version"],
-            "replaced_hash": present.body["bundle_hash"],
+            "replaced_version": replaced.body["version"],
+            "replaced_hash": replaced.body["bundle_hash"],
             **said,
             "meaning": MEANING_BACK,
         }
@@ -138,8 +153,11 @@ def reconcile(*, ledger: Ledger, registry: Registry, name: str) -> str | None:
     carrier = registry.at(name, CHAMPION)
     wanted = int(entry.body["version"]) if entry else None
     found = carrier.version if carrier else None
-    # An alias that is ahead of the ledger by a signed approval is the guard's doing: roll_out follows it.
-    if found == wanted or found in {int(a.body["version"]) for a in standing.waiting(ledger, name)}:
+    # An alias that is ahead of the ledger by a signed approval is the guard's doing: roll_out follows it. Once that has
+    # brought the version into a stage, the alias belongs to whoever is still champion.
+    staged = ledger.staged(name)
+    ahead = {int(a.body["version"]) for a in standing.waiting(ledger, name)}
+    if found == wanted or found in ahead - ({int(staged.body["version"])} if staged else set()):
         return None
     if wanted is None:
         registry.delete_alias(name, CHAMPION)
@@ -151,11 +169,6 @@ def reconcile(*, ledger: Ledger, registry: Registry, name: str) -> str | None:
 def _hash_of(registry: Registry, version: Version) -> str:
     with tempfile.TemporaryDirectory() as folder:
         return verified_hash(registry.download_bundle(version.name, version.version, Path(folder) / "bundle"))
-
-
-def _add_rollout(chain: Chain, approval: Entry) -> Entry:
-    same = {key: approval.body[key] for key in ("name", "version", "bundle_hash", "decision_hash")}
-    return chain.append("rollout", same | {"approval_hash": approval.hash})
 
 
 def _fetch(registry: Registry, name: str, version: int, bundle_hash: str, folder: Path) -> None:

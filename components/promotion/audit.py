@@ -51,7 +51,7 @@ class Findings(BaseModel):
 
 @dataclass(frozen=True)
 class Promoted:
-    """A version that serves or has served, with the entries that let it."""
+    """A version that serves or has served, be it silently, with the entries that let it."""
 
     version: int
     bundle_hash: str
@@ -68,10 +68,10 @@ def finding(what: str, check: Callable[[], str]) -> Finding:
 
 
 def promoted(entries: Sequence[Entry], name: str) -> Iterator[Promoted | Finding]:
-    """Each version of `name` that was ever rolled out, oldest first; a finding where its way up does not hold."""
-    known, seen = {entry.hash: entry for entry in entries}, set()
+    """Each version of `name` that ever went into a stage or out to every case; a finding where its way up is broken."""
+    known, told, seen = {entry.hash: entry for entry in entries}, set(), set()
     for move in entries:
-        if move.kind not in ("rollout", "rollback") or move.body.get("name") != name:
+        if move.kind not in ("stage", "rollout", "rollback") or move.body.get("name") != name:
             continue
         version, bundle_hash = int(move.body["version"]), str(move.body["bundle_hash"])
         try:
@@ -83,9 +83,11 @@ def promoted(entries: Sequence[Entry], name: str) -> Iterator[Promoted | Finding
         except LedgerCorrupt as error:
             yield Finding(what=f"version {version}: way up", well=False, detail=str(error))
             continue
-        if bundle_hash not in seen:
+        if bundle_hash not in told:
             yield Promoted(version, bundle_hash, *found)
-        seen.add(bundle_hash)
+        told.add(bundle_hash)
+        if move.kind == "rollout":
+            seen.add(bundle_hash)
 
 
 def records(entries: Sequence[Entry]) -> str:
@@ -158,7 +160,7 @@ def same(what: str, content: bytes, expected: str, digest: str = "sha256") -> st
 
 
 def _way_up(rollout: Entry, known: dict[str, Entry]) -> tuple[Entry, Entry]:
-    """The decision and the approval behind a rollout."""
+    """The decision and the approval behind a rollout, or behind a stage on the way to it."""
     approval = known.get(str(rollout.body.get("approval_hash")))
     _require(approval is not None and approval.kind == "approval", rollout, "no approval of its hash")
     assert approval is not None
@@ -166,10 +168,12 @@ def _way_up(rollout: Entry, known: dict[str, Entry]) -> tuple[Entry, Entry]:
     _require(decision is not None and decision.kind == "decision", rollout, "no decision behind its approval")
     assert decision is not None
     bundles = {entry.body.get("bundle_hash") for entry in (rollout, approval, decision)}
-    _require(decision.seq < approval.seq < rollout.seq, rollout, "decision, approval and rollout are not in order")
+    _require(
+        decision.seq < approval.seq < rollout.seq, rollout, f"decision, approval and {rollout.kind} are not in order"
+    )
     _require(approval.signature is not None, rollout, "its approval is not signed")
     _require(decision.body.get("verdict") == "passed", rollout, "its decision is no pass")
-    _require(len(bundles) == 1, rollout, "decision, approval and rollout name different bundles")
+    _require(len(bundles) == 1, rollout, f"decision, approval and {rollout.kind} name different bundles")
     _require(approval.signer != decision.body.get("proposer"), rollout, "its proposer approved it")
     return decision, approval
 

@@ -36,6 +36,7 @@ from components.promotion.decision import (
 )
 from components.promotion.ledger import Ledger
 from components.promotion.protocol import Ruling
+from components.promotion.standing import returned
 from components.promotion.subgroups import ALPHA, Sliced, subgroups
 from components.promotion.testset import Standing, look
 from components.serving.bundle import Bundle
@@ -224,7 +225,8 @@ def _recorded(ledger: Ledger, question: dict[str, str | None], context: Context)
     decision = Decision.model_validate(same[-1].body)
     now = decision.model_copy(update=context.model_dump())
     champion = ledger.champion(context.name)
-    if now != decision or (champion is not None and champion.seq > same[-1].seq):
+    overtaken = champion is not None and champion.seq > same[-1].seq
+    if now != decision or overtaken or returned(ledger, same[-1].hash):
         return _enter(ledger, now)
     return now
 

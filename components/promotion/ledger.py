@@ -35,7 +35,7 @@ __all__ = ["Chain", "Entry", "Kind", "Ledger", "SigningKey", "canonical"]
 
 Kind = Literal[
     "decision", "approval", "rollout", "rollback", "look", "refresh", "alert", "feedback", "stop", "resume", "repair",
-    "withdrawal",
+    "withdrawal", "stage", "return",
 ]  # fmt: skip
 GENESIS = "0" * 64
 _HEX64 = r"^[0-9a-f]{64}$"
@@ -105,6 +105,16 @@ class Ledger:
         """The entry that says which version serves now: the last rollout or rollback (of the model `name`)."""
         moves = [e for e in self.entries() if e.kind in ("rollout", "rollback") and name in (None, e.body.get("name"))]
         return moves[-1] if moves else None
+
+    def staged(self, name: str) -> Entry | None:
+        """The `stage` entry of the version of `name` that is in shadow or canary now.
+
+        None when whatever came last on the way of any version is something else: it went full, was taken back, or the
+        champion that it was judged against has changed.
+        """
+        kinds = ("stage", "return", "rollout", "rollback")
+        moves = [e for e in self.entries() if e.kind in kinds and e.body.get("name") == name]
+        return moves[-1] if moves and moves[-1].kind == "stage" else None
 
     def stops(self) -> list[Entry]:
         """The stops that stand: those that no signed `resume` has lifted since. Any of them keeps AI output off."""

@@ -1,11 +1,17 @@
-"""Noun: what the ledger says about a version now: judged, overtaken, waiting to go live, champion before.
+"""Noun: what the ledger says about a version now: judged, overtaken, waiting, on its way, taken back, champion before.
 
 What the bodies hold (`Verdict` is what this module reads of a decision):
 
     decision   name, version, bundle_hash, verdict ("passed" or "failed"), champion_hash (null: there was none), ...
     approval   name, version, bundle_hash, decision_hash, approver, rationale, meaning             (signed)
-    rollout    name, version, bundle_hash, decision_hash, approval_hash
+    stage      name, version, bundle_hash, decision_hash, approval_hash, stage ("shadow" or "canary"), plan,
+               champion_version, champion_hash, alerts (that took the comparisons out of the plan; where there were
+               any), seen (figures of the stage before, where there was one)
+    rollout    name, version, bundle_hash, decision_hash, approval_hash, alerts, seen (the same)
+    return     name, version, bundle_hash, decision_hash, approval_hash, stage, stage_hash, reasons, seen
     rollback   name, version, bundle_hash, replaced_version, replaced_hash, user, reason, meaning  (signed)
+
+Which version is in which stage says `Ledger.staged`; `Ledger.champion` is the one that answers every other case.
 """
 
 from __future__ import annotations
@@ -61,11 +67,21 @@ def passed(ledger: Ledger, name: str, version: int, bundle_hash: str) -> Entry:
             f"{what}: it was judged against champion {_short(verdict.champion_hash)} (ledger entry {entry.seq}), which "
             f"has changed since; it is {_short(present)} now; judge it again"
         )
+    if taken := returned(ledger, entry.hash):
+        raise PromotionRefused(
+            f"{what}: it was taken back from {taken.body['stage']} (ledger entry {taken.seq}: "
+            f"{'; '.join(taken.body['reasons'])}); judge it again"
+        )
     return entry
 
 
+def returned(ledger: Ledger, decision_hash: str) -> Entry | None:
+    """The entry by which the version that this decision let go was taken back again; None: it was not."""
+    return next((e for e in ledger.entries("return") if e.body.get("decision_hash") == decision_hash), None)
+
+
 def waiting(ledger: Ledger, name: str) -> list[Entry]:
-    """Signed approvals without a rollout whose decision still stands."""
+    """Signed approvals without a rollout whose decision still stands, those on their way through the stages too."""
     entries = {e.hash: e for e in ledger.entries()}
     done = {e.body.get("approval_hash") for e in entries.values() if e.kind == "rollout"}
     champion = ledger.champion(name)
@@ -77,9 +93,23 @@ def waiting(ledger: Ledger, name: str) -> list[Entry]:
         verdict = _verdict(decision) if decision and decision.kind == "decision" else None
         if decision is None or verdict is None or verdict.verdict != "passed":
             continue
+        if returned(ledger, decision.hash):
+            continue
         if verdict.bundle_hash == entry.body["bundle_hash"] and _stands(decision, verdict, champion):
             found.append(entry)
     return found
+
+
+def back(ledger: Ledger, name: str, present: Entry, to_version: int | None) -> tuple[Entry, Entry]:
+    """The entry a rollback returns to, and the one of the version it takes back.
+
+    A version in canary is what has begun to answer last, so it goes first. One in shadow answers nobody: it goes when
+    the present champion is named, or with the champion it was judged against.
+    """
+    staged = ledger.staged(name)
+    if staged and (staged.body["stage"] == "canary" if to_version is None else to_version == present.body["version"]):
+        return present, staged
+    return earlier(ledger, name, present, to_version), present
 
 
 def earlier(ledger: Ledger, name: str, present: Entry, to_version: int | None) -> Entry:

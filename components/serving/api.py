@@ -104,6 +104,7 @@ def health(request: Request) -> dict[str, Any]:
         "bundle_hash": current.bundle.hash if isinstance(current, Serving) else None,
         "version": current.version if isinstance(current, Serving) else None,
         "ledger_seq": current.entry.seq if isinstance(current, Serving) else None,
+        "candidate": _candidate(current),
         "predictions": predictions,
         "corrections": corrections,
     }
@@ -179,6 +180,14 @@ def correct(request: Request, id: str, read: Read) -> dict[str, Any]:
 def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
+
+
+def _candidate(current: Serving | Off) -> dict[str, Any] | None:
+    """The version on its way and its stage; `opened` is false where its files are missing or altered."""
+    if isinstance(current, Off) or current.candidate is None:
+        return None
+    found = current.candidate
+    return {"version": found.version, "stage": found.stage, "opened": found.bundle is not None}
 
 
 def _case(service: Service, id: str) -> Case:

@@ -50,6 +50,29 @@ class LoggedPrediction(_Record):
         return hashlib.sha256(f"{image_id}/{bundle_hash}".encode()).hexdigest()[:20]
 
 
+class Comparison(_Record):
+    """What champion and candidate say of one image in a stage of a roll-out: the answer given, and a silent one.
+
+    `stage` is the hash of the ledger's stage entry. `answered`: the candidate's word was the answer, and the champion's
+    is the silent one. `probability`, `call` and `milliseconds` are the candidate's; `error` is the class of what it
+    raised, and then it has said nothing. `champion_probability` is None where the champion failed in silence.
+    """
+
+    stage: str
+    image_id: str
+    patient_id: str
+    time: datetime
+    champion_hash: str
+    candidate_hash: str
+    answered: bool
+    champion_probability: float | None = Field(default=None, ge=0, le=1)
+    champion_call: Call | None = None
+    probability: float | None = Field(default=None, ge=0, le=1)
+    call: Call | None = None
+    milliseconds: float = Field(ge=0)
+    error: str | None = None
+
+
 class Correction(_Record):
     """A clinician's read of a case. A reader may read again: the latest read of a reader counts.
 

@@ -1,4 +1,7 @@
-"""Which bundle serves: the one the ledger names and a signed approval covers. The service follows the ledger alone."""
+"""Which bundle serves, and which is on its way: those that the ledger names and a signed approval covers.
+
+The service follows the ledger alone.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +10,37 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from components.errors import BundleCorrupt, LedgerCorrupt
+from components.params import RollOut
 from components.promotion.ledger import Entry, Ledger
 from components.serving.bundle import Bundle
+from components.serving.candidate import Candidate
 
 log = logging.getLogger("osteoflow.serving")
 
 
 @dataclass(frozen=True)
 class Serving:
-    """The champion in memory: its bundle, and the ledger entries that put it there."""
+    """The champion in memory, with the ledger entries that put it there, and the candidate, if there is one."""
 
     bundle: Bundle
     version: str
     entry: Entry
     approval: Entry
+    candidate: Candidate | None = None
+
+    @property
+    def bundles(self) -> dict[str, Bundle]:
+        """Every bundle that may have given an answer, by hash."""
+        both = (self.bundle, self.candidate.bundle if self.candidate else None)
+        return {bundle.hash: bundle for bundle in both if bundle is not None}
+
+    @property
+    def unopened(self) -> bool:
+        """Whether the candidate's files are missing or altered."""
+        return self.candidate is not None and self.candidate.bundle is None
 
 
 @dataclass(frozen=True)
@@ -46,6 +65,7 @@ class Champion:
         self._name = name
         self._lock = threading.Lock()
         self._known: tuple[object, Serving | Off] | None = None
+        self._opened: dict[str, Bundle] = {}  # what serves, by hash
 
     @property
     def ledger(self) -> Ledger:
@@ -59,7 +79,10 @@ class Champion:
                 return self._known[1]
             found = self._read()
             # A bundle that is missing may arrive without the ledger moving: look again next time.
-            self._known = None if isinstance(found, Off) and found.reason == "bundle" else (mark, found)
+            missing = found.reason == "bundle" if isinstance(found, Off) else found.unopened
+            self._known = None if missing else (mark, found)
+            if isinstance(found, Serving):
+                self._opened = found.bundles
             return found
 
     def _read(self) -> Serving | Off:
@@ -82,28 +105,42 @@ class Champion:
         approval = next((e for e in reversed(entries) if _covers(e, entry)), None)
         if approval is None:
             return Off("unsigned", "The model in line to serve has no signed approval; approve it first.")
-        return self._open(entry, approval, wanted)
-
-    def _open(self, entry: Entry, approval: Entry, wanted: str) -> Serving | Off:
         version = str(entry.body.get("version"))
-        known = self._known[1] if self._known else None
-        if isinstance(known, Serving) and known.bundle.hash == wanted:
-            return Serving(known.bundle, version, entry, approval)
+        bundle = self._open(wanted)
+        if bundle is None:
+            return Off(
+                "bundle", f"The files of approved model version {version} are missing or altered; roll it out again."
+            )
+        return Serving(bundle, version, entry, approval, self._candidate(entries))
+
+    def _candidate(self, entries: list[Entry]) -> Candidate | None:
+        staged = self._ledger.staged(self._name)
+        if staged is None or not any(_covers(e, staged) for e in entries):
+            return None
+        try:
+            plan = RollOut.model_validate(staged.body.get("plan"))
+        except ValidationError:  # another version's; the champion answers as if there were no candidate
+            log.error("ledger entry %s: its roll-out plan is none of this version", staged.seq)
+            return None
+        return Candidate(self._open(str(staged.body["bundle_hash"])), str(staged.body["version"]), staged, plan)
+
+    def _open(self, wanted: str) -> Bundle | None:
+        """The bundle of this hash, from memory where it serves already; None: its files are missing or altered."""
+        if wanted in self._opened:
+            return self._opened[wanted]
         try:
             bundle = Bundle.open(self._bundles / wanted, expected_hash=wanted)
         except BundleCorrupt as error:
             log.error("%s", error)
-            return Off(
-                "bundle", f"The files of approved model version {version} are missing or altered; roll it out again."
-            )
-        log.info("version %s serves now, bundle %s", version, wanted[:12])
-        return Serving(bundle, version, entry, approval)
+            return None
+        log.info("bundle %s is open", wanted[:12])
+        return bundle
 
 
 def _covers(approval: Entry, move: Entry) -> bool:
-    """Whether a signed approval from before `move` names the bundle that `move` puts in place."""
+    """Whether a signed approval from before `move` names the bundle that `move` puts in place, or on its way there."""
     if approval.kind != "approval" or approval.signature is None or approval.seq > move.seq:
         return False
-    if move.kind == "rollout" and move.body.get("approval_hash") != approval.hash:
+    if move.kind in ("stage", "rollout") and move.body.get("approval_hash") != approval.hash:
         return False
     return all(approval.body.get(key) == move.body.get(key) for key in ("name", "bundle_hash"))

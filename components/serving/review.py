@@ -121,7 +121,16 @@ def model(request: Request) -> Response:
     service = _service(request)
     current = service.champion.current()
     serving = current if isinstance(current, Serving) else None
-    return _page(request, "model.html", serving=serving, registry_url=service.config.registry_url, when=_iso)
+    met = len(service.log.comparisons(serving.candidate.entry.hash)) if serving and serving.candidate else 0
+    return _page(
+        request,
+        "model.html",
+        serving=serving,
+        met=met,
+        back=_taken_back(service, serving) if serving else None,
+        registry_url=service.config.registry_url,
+        when=_iso,
+    )
 
 
 @router.get("/model/card")
@@ -131,6 +140,12 @@ def card(request: Request) -> Response:
     if isinstance(current, Off):
         return message(request, 503, current.sentence)
     return PlainTextResponse((current.bundle.folder / CARD).read_text(encoding="utf-8"))
+
+
+def _taken_back(service: Service, serving: Serving) -> Entry | None:
+    """The last version that a guard took back while this champion has served."""
+    mine = [e for e in service.champion.ledger.entries("return") if e.body.get("name") == service.config.model]
+    return mine[-1] if mine and mine[-1].seq > serving.entry.seq else None
 
 
 def message(request: Request, status: int, sentence: str) -> Response:
@@ -150,9 +165,8 @@ def _worklist(request: Request, *, problems: list[str] | None = None, status: in
 
 def _settled(current: Serving | Off, case: Case) -> bool:
     """Whether one label is in the case's prediction set; what another bundle said is not for this one to doubt."""
-    if isinstance(current, Off) or case.prediction.bundle_hash != current.bundle.hash:
-        return True
-    return current.bundle.settled(case.prediction.probability)
+    bundle = None if isinstance(current, Off) else current.bundles.get(case.prediction.bundle_hash)
+    return bundle is None or bundle.settled(case.prediction.probability)
 
 
 def _row(service: Service, case: Case) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from components.radiograph import dicom, labels, quality
 from components.radiograph.burned_in import Policy, clean
 from components.radiograph.deidentify import Pseudonyms
 from components.serving import caution, overlay
+from components.serving.candidate import Trial
 from components.serving.cases import Case, Correction, LoggedPrediction
 from components.serving.champion import Champion, Off, Serving
 from components.serving.store import PredictionLog
@@ -68,12 +69,17 @@ class Service:
         )
         self._pseudonyms = Pseudonyms.open(config.key_dir)
         self._clock = clock
+        self._trial: Trial | None = None
+        self._trying = threading.Lock()
         self._reading = threading.Lock()  # while it decodes, pydicom's warnings are silenced process-wide
         config.images.mkdir(parents=True, exist_ok=True)
         config.images.chmod(0o700)
 
     def predict(self, data: bytes, serving: Serving) -> LoggedPrediction:
         """Judge one radiograph; the answer exists only once it is logged. The same image again is the same answer.
+
+        While a candidate is in canary it answers its share of the patients, where it can and in time; else the champion
+        does. Whichever does not answer judges new images in silence.
 
         Args:
             data: a DICOM file; it is not kept.
@@ -86,16 +92,19 @@ class Service:
         with self._reading:
             image = dicom.read(data, self._pseudonyms, max_megapixels=self.config.max_megapixels)
         image = clean(image, self.config.burned_in)
-        earlier, shown = self.log.of_image(image.meta.image_id), serving.bundle.manifest.heat_map.shown
-        for known in earlier:
-            if known.bundle_hash == serving.bundle.hash and self.picture(known, overlay=shown).exists():
-                return known
+        meta, earlier, trial = image.meta, self.log.of_image(image.meta.image_id), self._beside(serving)
+        drawn = trial is not None and trial.candidate.answers(self._pseudonyms, meta.patient_id)
+        if known := self._known(earlier, serving, drawn):
+            return known
         measured = {name: _plain(value) for name, value in quality.measure(image).items()}
-        said = caution.abstain(serving.bundle.predict(image.pixels), measured)
+        word = trial.ask(image.pixels) if trial and drawn else None
+        bundle, version, found = serving.bundle, serving.version, word.said if word else None
+        if trial and trial.candidate.bundle and found:
+            bundle, version = trial.candidate.bundle, trial.candidate.version
+        said = caution.abstain(found or bundle.predict(image.pixels), measured)
         measured["familiar"] = said.familiar
-        meta = image.meta
         prediction = LoggedPrediction(
-            id=LoggedPrediction.key(meta.image_id, serving.bundle.hash),
+            id=LoggedPrediction.key(meta.image_id, bundle.hash),
             time=self._clock(),
             image_id=meta.image_id,
             patient_id=meta.patient_id,
@@ -104,8 +113,8 @@ class Service:
             device=meta.device,
             view=meta.view,
             body_region=meta.body_region,
-            bundle_hash=serving.bundle.hash,
-            version=serving.version,
+            bundle_hash=bundle.hash,
+            version=version,
             probability=said.probability,
             logit=said.logit,
             call=said.call,
@@ -117,9 +126,14 @@ class Service:
         )
         grey = overlay.display(image.pixels, image.window)
         self._keep(self.picture(prediction), overlay.png(grey))
-        if shown:  # a map that failed its checks is not drawn: nobody can be shown it by mistake
+        if (
+            bundle.manifest.heat_map.shown
+        ):  # a map that failed its checks is not drawn: nobody can be shown it by mistake
             self._keep(self.picture(prediction, overlay=True), overlay.png(overlay.paint(grey, said.heat_map)))
-        return self.log.add_prediction(prediction)
+        answer = self.log.add_prediction(prediction)
+        if trial:
+            trial.note(answer, image.pixels, word)
+        return answer
 
     def drawn(self, image_id: str) -> bool:
         """Whether this image is an audit case: a keyed draw that nobody without the key can foresee."""
@@ -172,6 +186,27 @@ class Service:
         """Where a case's rendering lies, or its heat-map overlay; there is none of a bundle that hides its map."""
         name = f"{prediction.id}.overlay.png" if overlay else f"{prediction.image_id}.png"
         return self.config.images / name
+
+    def _known(self, earlier: list[LoggedPrediction], serving: Serving, drawn: bool) -> LoggedPrediction | None:
+        """The answer that this image has. In canary the candidate's patients keep what the champion said before it."""
+        hashes = [serving.candidate.hash] if serving.candidate and drawn else []
+        for wanted in [*hashes, serving.bundle.hash]:
+            for known in earlier:
+                bundle = serving.bundles.get(wanted) if known.bundle_hash == wanted else None
+                if bundle and self.picture(known, overlay=bundle.manifest.heat_map.shown).exists():
+                    return known
+        return None
+
+    def _beside(self, serving: Serving) -> Trial | None:
+        """The trial of the candidate that is on its way now; one that is over ends here."""
+        wanted = serving.candidate
+        with self._trying:
+            if self._trial and self._trial.candidate != wanted:
+                self._trial.end()
+                self._trial = None
+            if wanted and self._trial is None:
+                self._trial = Trial(wanted, serving.bundle, store=self.log, clock=self._clock)
+            return self._trial
 
     def _keep(self, path: Path, content: bytes) -> None:
         with atomic_path(path) as part:

@@ -1,4 +1,5 @@
-"""The prediction log: what was said about which case, by which bundle, and what clinicians answered.
+"""The prediction log: what was said about which case, by which bundle, and what clinicians answered; and, apart from
+that, what two models said of one case during a roll-out.
 
 Append-only but for one mark: a correction learns the batch of label events it was settled into. Rows carry
 pseudonyms only. SQLite (write-ahead log, owner-only file) or PostgreSQL, by URL; the schema is made on request.
@@ -20,9 +21,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from components.errors import ConfigError, DataError, Unavailable
-from components.serving.cases import Agreement, Case, Correction, LoggedPrediction, Truth, agreement
+from components.serving.cases import Agreement, Case, Comparison, Correction, LoggedPrediction, Truth, agreement
 
-__all__ = ["Agreement", "Case", "Correction", "LoggedPrediction", "PredictionLog", "Truth", "agreement"]
+__all__ = ["Agreement", "Case", "Comparison", "Correction", "LoggedPrediction", "PredictionLog", "Truth", "agreement"]
 
 SCHEMA_VERSION = 1
 BUSY_SECONDS = 15
@@ -80,6 +81,20 @@ _TRUTHS = sql.Table(
     sql.Column("label", sql.Text, nullable=False),
     sql.Column("ai_visible", sql.Boolean, nullable=False),
     sql.Column("batch", sql.Text, nullable=False),
+)
+
+# A table of its own: whoever reads predictions cannot take a silent score for one.
+_COMPARISONS = sql.Table(
+    "comparisons",
+    _META,
+    sql.Column("stage", sql.String(64), primary_key=True),
+    sql.Column("image_id", sql.String(64), primary_key=True),
+    sql.Column("time", _Utc, nullable=False),
+    *(sql.Column(name, sql.Text, nullable=False) for name in ("patient_id", "champion_hash", "candidate_hash")),
+    sql.Column("answered", sql.Boolean, nullable=False),
+    *(sql.Column(name, sql.Double) for name in ("champion_probability", "probability")),
+    *(sql.Column(name, sql.Text) for name in ("champion_call", "call", "error")),
+    sql.Column("milliseconds", sql.Double, nullable=False),
 )
 
 
@@ -226,6 +241,18 @@ class PredictionLog:
             query = query.where(_CORRECTIONS.c.image_id.in_(image_ids))
         with self._transaction() as connection:
             return [Correction.model_validate(row) for row in connection.execute(query)]
+
+    def add_comparison(self, comparison: Comparison) -> None:
+        """Log what two models say of one image; the first word of a stage on an image stands."""
+        with self._transaction() as connection:
+            connection.execute(self._insert(_COMPARISONS).values(comparison.model_dump()).on_conflict_do_nothing())
+
+    def comparisons(self, stage: str) -> list[Comparison]:
+        """Every comparison of a stage (the hash of its ledger entry), oldest first."""
+        query = sql.select(_COMPARISONS).where(_COMPARISONS.c.stage == stage)
+        with self._transaction() as connection:
+            rows = connection.execute(query.order_by(_COMPARISONS.c.time, _COMPARISONS.c.image_id))
+            return [Comparison.model_validate(row) for row in rows]
 
     def settle(self, truths: Iterable[Truth], correction_ids: Iterable[str], *, batch: str) -> None:
         """Record what readers agreed on, and mark the reads it rests on; repeating it changes nothing."""

@@ -36,6 +36,10 @@ CHANGES: dict[str, Any] = {
     "gate.min_positives": 30,
     "gate.min_negatives": 30,
     "gate.slices.margin": 0.15,
+    # The second champion is approved because the first has drifted on the new site: any honest model contradicts that
+    # one, and would be taken back for it. It answers at once.
+    "roll_out.shadow_cases": 0,
+    "roll_out.canary_cases": 0,
     "feedback.audit_share": 0.5,
 }
 

@@ -22,7 +22,7 @@ from components.promotion.registry import PREFIX
 from components.settings import Settings
 from flows import clients
 from flows.audit import export, verify
-from tests.promotion.conftest import NAME, make
+from tests.promotion.conftest import NAME, PLAN, make
 from tests.promotion.conftest import record as record
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -74,7 +74,14 @@ def promoted(tmp_path_factory, record) -> Settings:
     approve(
         ledger=ledger, registry=registry, name=NAME, version=1, approver="reviewer", rationale="fewer misses", key=key
     )
-    roll_out(ledger=ledger, registry=registry, name=NAME, bundles=settings.state / "bundles")
+    roll_out(
+        ledger=ledger,
+        registry=registry,
+        name=NAME,
+        plan=PLAN,
+        compared=lambda _: [],
+        bundles=settings.state / "bundles",
+    )
     return settings
 
 

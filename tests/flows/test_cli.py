@@ -19,6 +19,7 @@ VERBS = (
     "retrain",
     "models",
     "approve",
+    "promote",
     "rollback",
     "stop",
     "resume",

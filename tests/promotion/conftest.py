@@ -21,6 +21,7 @@ from components.promotion.register import Build, Registry, register
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 NAME = "osteoflow-fracture"
+PLAN = load(REPOSITORY / "params.yaml").roll_out.model_copy(update={"shadow_cases": 0, "canary_cases": 0})
 
 
 @pytest.fixture(scope="session")
@@ -166,7 +167,7 @@ def house(registry, ledger, propose, judge, tmp_path):
 
     class House:
         def __init__(self):
-            self.registry, self.ledger = registry, ledger
+            self.registry, self.ledger, self.cases = registry, ledger, {}
 
         def key(self, name):
             return SigningKey.open(tmp_path / "keys", name)
@@ -188,8 +189,17 @@ def house(registry, ledger, propose, judge, tmp_path):
                 key=key or self.key(approver),
             )
 
-        def roll_out(self):
-            return roll_out(ledger=ledger, registry=registry, name=NAME, bundles=tmp_path / "bundles")
+        def roll_out(self, *, alerts=(), **plan):
+            """At once, unless told `shadow_cases=2`; what a stage has met is put into `cases`, by its hash."""
+            return roll_out(
+                ledger=ledger,
+                registry=registry,
+                name=NAME,
+                plan=PLAN.model_copy(update=plan),
+                alerts=alerts,
+                compared=lambda stage: self.cases.get(stage, []),
+                bundles=tmp_path / "bundles",
+            )
 
         def rollback(self, to=None, *, reason="more misses", user="reviewer"):
             return rollback(

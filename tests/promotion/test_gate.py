@@ -177,6 +177,18 @@ def test_a_decision_is_renewed_when_the_champion_came_back(sound, drifted, ledge
     assert [e.kind for e in ledger.entries()] == ["look", "decision", "rollback", "decision"]
 
 
+def test_a_decision_is_renewed_when_the_version_was_taken_back(sound, drifted, ledger):
+    """A roll-out that a guard ended needs a new decision and a new approval; it costs no look."""
+    given = sound | {"champion": drifted["challenger"]}
+    gate(**given, params=PARAMS, ledger=ledger, context=context(2, 1))
+    (decision,) = ledger.entries("decision")
+    ledger.append("return", {"name": NAME, "version": 2, "decision_hash": decision.hash})
+    gate(**given, params=PARAMS, ledger=ledger, context=context(2, 1))
+    gate(**given, params=PARAMS, ledger=ledger, context=context(2, 1))
+
+    assert [e.kind for e in ledger.entries()] == ["look", "decision", "return", "decision"]
+
+
 def test_a_drifted_champion_is_replaced(sound, drifted, ledger):
     """Inflated sensitivity with collapsed specificity does not keep a better model out."""
     found = gate(**sound, champion=drifted["challenger"], params=PARAMS, ledger=ledger, context=context(2, 1))

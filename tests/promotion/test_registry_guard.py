@@ -26,6 +26,7 @@ from components.promotion.register import Registry
 from components.promotion.registry_guard import create_users, server_command
 from components.promotion.registry_rules import Rules
 from components.settings import Settings
+from tests.promotion.conftest import PLAN
 
 NAME = "osteoflow-fracture"
 DOORS = ("/api/2.0/mlflow", "/ajax-api/2.0/mlflow")
@@ -324,7 +325,8 @@ def test_a_reviewers_alias_is_a_signed_approval(server, passed, door):
     assert (approval.body["approver"], approval.body["rationale"]) == ("reviewer", "fewer misses")
     assert approval.body["bundle_hash"] == server.store.version(NAME, passed).bundle_hash
     assert "champion" in server.store.version(NAME, passed).aliases
-    assert [e.body["version"] for e in roll_out(ledger=server.ledger, registry=server.store, name=NAME)] == [passed]
+    (entry,) = roll_out(ledger=server.ledger, registry=server.store, name=NAME, plan=PLAN, compared=lambda _: [])
+    assert (entry.kind, entry.body["version"]) == ("rollout", passed)
     assert server.make_champion("osteoflow", passed).status_code == 200
     gone = server.ask("reviewer", "DELETE", "registered-models/alias", door=door, name=NAME, alias="champion")
     assert gone.status_code == 403

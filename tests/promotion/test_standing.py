@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from components.errors import PromotionRefused
 from components.promotion.ledger import Ledger
+from tests.promotion.test_stages import case
 
 NAME = "osteoflow-fracture"
 
@@ -79,12 +80,13 @@ def test_what_was_rolled_back_has_to_be_judged_again(house):
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     acts=st.lists(
-        st.sampled_from(["judge", "fail", "approve", "roll_out", "rollback", "stray", "reconcile"]), max_size=10
+        st.sampled_from(["judge", "fail", "approve", "roll_out", "well", "ill", "rollback", "stray", "reconcile"]),
+        max_size=14,
     ),
-    which=st.lists(st.integers(1, 3), min_size=10, max_size=10),
+    which=st.lists(st.integers(1, 3), min_size=14, max_size=14),
 )
 def test_no_order_of_events_makes_an_unapproved_champion(house, tmp_path_factory, acts, which):
-    """Property: whatever people and flows do, every rollout follows one signed approval of one passed decision."""
+    """Property: whatever people and flows do, each stage and rollout follows a signed approval of a passed decision."""
     if not house.registry.versions(NAME):
         for key in ("one", "two", "three"):
             house.propose(key)
@@ -95,6 +97,11 @@ def test_no_order_of_events_makes_an_unapproved_champion(house, tmp_path_factory
                 house.judge(version, verdict="passed" if act == "judge" else "failed")
             elif act == "approve":
                 house.approve(version)
+            elif act in ("well", "ill"):  # whatever is in a stage has met two cases, and the flow looks
+                staged = house.ledger.staged(NAME)
+                if staged:
+                    house.cases[staged.hash] = [case(n, candidate=0.3 if act == "well" else None) for n in range(2)]
+                house.roll_out(shadow_cases=2, canary_cases=2)
             elif act == "stray":
                 house.registry.set_alias(NAME, version, "champion")
             else:
@@ -104,7 +111,7 @@ def test_no_order_of_events_makes_an_unapproved_champion(house, tmp_path_factory
 
     entries = {entry.hash: entry for entry in Ledger(house.ledger.path).entries()}
     rollouts = [entry for entry in entries.values() if entry.kind == "rollout"]
-    for rollout in rollouts:
+    for rollout in [*rollouts, *(entry for entry in entries.values() if entry.kind == "stage")]:
         approval = entries[rollout.body["approval_hash"]]
         decision = entries[approval.body["decision_hash"]]
         assert (approval.kind, approval.signer) == ("approval", "reviewer")
