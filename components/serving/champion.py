@@ -1,4 +1,8 @@
-"""Which bundle serves: the one the ledger names and a signed approval covers. The service follows the ledger alone."""
+"""Which bundle serves: the one the ledger names and a signed approval covers. The service follows the ledger alone.
+
+A ledger can only tell that a name always signed with one key. Whose key that is, the key folder tells, which lies
+apart from it: who can write the ledger, and make a key, is nobody here.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from pathlib import Path
 
 from components.errors import BundleCorrupt, LedgerCorrupt
 from components.promotion.ledger import Entry, Ledger
+from components.promotion.signing import public_key_of
 from components.serving.bundle import Bundle
 
 log = logging.getLogger("osteoflow.serving")
@@ -38,10 +43,14 @@ class Off:
 
 
 class Champion:
-    """Follows `ledger`, as long as its witness in `key_dir` agrees; opens the bundle it names from `bundles`/<hash>."""
+    """Follows `ledger`, as long as its witness in `key_dir` agrees; opens the bundle it names from `bundles`/<hash>.
+
+    It takes the word of people whose keys are in `key_dir` alone.
+    """
 
     def __init__(self, *, ledger: Path, bundles: Path, name: str, key_dir: Path) -> None:
         self._ledger = Ledger(ledger, witness=key_dir)
+        self._key_dir = key_dir
         self._bundles = bundles
         self._name = name
         self._lock = threading.Lock()
@@ -82,7 +91,18 @@ class Champion:
         approval = next((e for e in reversed(entries) if _covers(e, entry)), None)
         if approval is None:
             return Off("unsigned", "The model in line to serve has no signed approval; approve it first.")
+        if stranger := next((e for e in (approval, entry) if not self._knows(e)), None):
+            log.error("ledger entry %d (%s): %s", stranger.seq, stranger.kind, "not signed with a key of this site")
+            return Off("unsigned", "The model in line to serve was approved with a key that is not known here.")
+        if entry.kind == "rollback" and not _returns(entry, entries):
+            return Off("unsigned", "The model in line to serve was never rolled out before, so nobody returns to it.")
         return self._open(entry, approval, wanted)
+
+    def _knows(self, entry: Entry) -> bool:
+        """Whether the key of a person's word is that person's; a rollout is nobody's word, and signed by nobody."""
+        if entry.kind == "rollout":
+            return True
+        return entry.signer is not None and public_key_of(self._key_dir, entry.signer) == entry.public_key
 
     def _open(self, entry: Entry, approval: Entry, wanted: str) -> Serving | Off:
         version = str(entry.body.get("version"))
@@ -98,6 +118,15 @@ class Champion:
             )
         log.info("version %s serves now, bundle %s", version, wanted[:12])
         return Serving(bundle, version, entry, approval)
+
+
+def _returns(rollback: Entry, entries: list[Entry]) -> bool:
+    """Whether what `rollback` puts in place was rolled out before it."""
+    same = ("name", "bundle_hash")
+    return any(
+        e.kind == "rollout" and e.seq < rollback.seq and all(e.body.get(k) == rollback.body.get(k) for k in same)
+        for e in entries
+    )
 
 
 def _covers(approval: Entry, move: Entry) -> bool:
