@@ -14,6 +14,7 @@ import typer
 from components.errors import OsteoflowError
 from flows.audit_cli import audit_app
 from flows.data_cli import data_app
+from flows.reproduce_cli import reproduce
 from flows.terminal import Json, say, settings_of
 from flows.testset_cli import testset_app
 
@@ -309,6 +310,7 @@ def feedback(as_json: Json = False) -> None:
     say(learned.text(), learned.model_dump(), as_json)
 
 
+app.command()(reproduce)
 app.add_typer(audit_app, name="audit")
 app.add_typer(data_app, name="data")
 app.add_typer(testset_app, name="testset")
