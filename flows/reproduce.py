@@ -57,7 +57,7 @@ def reproduce(settings: Settings, version: int, *, tolerance: float) -> Reproduc
     _require_environment(home, record, what)
     with _apart(home) as apart, apart.building(record.git_commit) as build:
         lock = yaml.safe_load((build.root / "dvc.lock").read_text(encoding="utf-8"))
-        parts, figures = _inputs(settings, build, record, lock, what), ()
+        parts, figures = _inputs(settings, build, record, lock, what), list[Figure]()
         if all(part.same for part in parts):
             more, figures = _model(build, record)
             parts += more
@@ -68,7 +68,7 @@ def reproduce(settings: Settings, version: int, *, tolerance: float) -> Reproduc
         machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
         tolerance=tolerance,
         parts=tuple(parts),
-        figures=figures,
+        figures=tuple(figures),
         wall_seconds=time.monotonic() - started,
     )
     with atomic_path(settings.state / "reports" / f"reproduction-{name}-v{version}.json") as draft:
@@ -170,7 +170,7 @@ def _stages(build: Workspace) -> Iterator[Part]:
         yield Part(what=what, recorded="as locked", found=f"changed ({', '.join(changed)})" if changed else "as locked")
 
 
-def _model(build: Workspace, record: Recorded) -> tuple[list[Part], tuple[Figure, ...]]:
+def _model(build: Workspace, record: Recorded) -> tuple[list[Part], list[Figure]]:
     """Set what was made aside, make it again, compare."""
     paths = _paths(build)
     names = ("trained", "calibration", "bundle")
@@ -185,7 +185,7 @@ def _model(build: Workspace, record: Recorded) -> tuple[list[Part], tuple[Figure
     was, is_ = (reproduction.figures(root / paths["evaluation"]) for root in (before, build.root))
     parts = [Part(what=what, recorded=then[what], found=now[what]) for what in now]
     parts.append(Part(what="figures", recorded=json.dumps(was), found=json.dumps(is_)))
-    return parts, tuple(Figure(name=name, recorded=was[name], found=is_[name]) for name in was)
+    return parts, [Figure(name=name, recorded=was[name], found=is_[name]) for name in was]
 
 
 def _paths(build: Workspace) -> dict[str, str]:

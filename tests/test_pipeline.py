@@ -171,7 +171,7 @@ def released(built) -> Released:
 
 
 def test_a_version_is_built_again_to_the_same_weights(released, caplog):
-    """From remote and commit alone, in a clone that is gone afterwards; the training runs, and nothing is left behind."""
+    """From remote and commit alone, in a clone that is gone afterwards; the training runs, and nothing is left."""
     before = (released.ledger.head(), sorted(released.remote.rglob("*")), (released.root / "dvc.lock").read_bytes())
     with caplog.at_level(logging.INFO, "osteoflow.workspace"):
         found = released.reproduce(1)
@@ -224,7 +224,7 @@ def test_what_cannot_be_built_again_is_refused_with_the_reason(released):
     """No record, no commit, other packages, data that the remote lost: each is named, and nothing is trained."""
     with pytest.raises(ConfigError, match=r"no record of a version 99; on record: 1"):
         released.reproduce(99)
-    with pytest.raises(ConfigError, match="its commit 0{12} is not in "):
+    with pytest.raises(ConfigError, match=r"its commit 0{12} is not in "):
         released.reproduce(released.release(git_commit="0" * 40))
     md5 = next(out["md5"] for out in released.locked() if out["path"] == "data/prepared")
     listing = released.remote / "files" / "md5" / md5[:2] / md5[2:]

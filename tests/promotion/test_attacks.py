@@ -358,9 +358,13 @@ def test_own_key_under_a_new_name(stolen, tmp_path):
 
 @pytest.mark.parametrize("whose", ["nobody", "stranger", "reviewer"])
 def test_rollback_to_what_never_served(stolen, tmp_path, whose):
-    """A rollback is a known person's signed word about a bundle that was rolled out before."""
-    keys = {"stranger": tmp_path / "mine", "reviewer": stolen.hospital.keys}
-    key = SigningKey.open(keys[whose], whose) if whose in keys else None
+    """Approved once and overtaken: a rollback is a known person's signed word about what was rolled out before."""
+    folders = {"stranger": tmp_path / "mine", "reviewer": stolen.hospital.keys}
+    keys = {name: SigningKey.open(folder, name) for name, folder in folders.items()}
+    decision = stolen.ledger.append("decision", stolen.body | {"verdict": "passed", "proposer": "engineer"})
+    body = stolen.body | {"approver": "reviewer", "decision_hash": decision.hash}
+    stolen.ledger.append("approval", body, key=keys["reviewer"])
+    key = keys.get(whose)
     stolen.ledger.append("rollback", stolen.body | {"user": whose, "reason": "back"}, key=key)
 
     assert stolen.serves == {"unsigned"}
