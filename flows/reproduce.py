@@ -127,6 +127,8 @@ def _inputs(settings: Settings, build: Workspace, record: Recorded, lock: dict[s
         build.fetch(Path(paths["studies"]), sealed := wanted(build, "sealed"))
     except DataError as error:
         raise DataError(f"{what}: its data cannot be had from {settings.remote_url}: {error}") from None
+    made = build.sha256(f"{paths['bundle']}/manifest.json")
+    parts.append(Part(what="bundle in the remote", recorded=record.bundle_hash, found=made))
     for path in sorted(outs.keys() - reproduction.outputs(lock, frozenset(MODEL_STAGES)).keys()):
         parts.append(_read(build, path, outs[path]))
     named = build.listing(build.pointer("HEAD", f"{paths['studies']}.dvc"))
@@ -153,7 +155,7 @@ def _read(build: Workspace, path: str, md5: str) -> Part:
 
 
 def _stages(build: Workspace) -> Iterator[Part]:
-    """Whether dvc.lock is about this commit: parameters and code of every stage are what it says they were."""
+    """Whether dvc.lock is about this commit: its parameters, code and small files are what it says they were."""
     said = _dvc(build, "status", "--json", "dvc.yaml")
     parameters, code = [], []
     for stage, findings in json.loads(said[said.index("{") :]).items():
@@ -166,7 +168,7 @@ def _stages(build: Workspace) -> Iterator[Part]:
                     parameters += [f"{stage}: {key}" for key in how]
                 else:
                     code.append(f"{stage}: {path}")
-    for what, changed in (("parameters", parameters), ("code of the stages", code)):
+    for what, changed in (("parameters", parameters), ("code and files in git", code)):
         yield Part(what=what, recorded="as locked", found=f"changed ({', '.join(changed)})" if changed else "as locked")
 
 
