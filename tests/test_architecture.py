@@ -24,6 +24,7 @@ NOUNS = {
     "components.model.evaluation",
     "components.model.statistics",
     "components.promotion.ledger",
+    "components.promotion.signing",
     "components.serving.bundle",
     "components.serving.caution",
     "components.serving.store",
