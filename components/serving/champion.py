@@ -88,19 +88,23 @@ class Champion:
                 "no_champion", "No model is approved; a reviewer approves one with `osteoflow approve` or in MLflow."
             )
         wanted = str(entry.body.get("bundle_hash"))
-        approval = next((e for e in reversed(entries) if _covers(e, entry)), None)
-        if approval is None:
-            return Off("unsigned", "The model in line to serve has no signed approval; approve it first.")
-        if stranger := next((e for e in (approval, entry) if not self._knows(e)), None):
-            log.error("ledger entry %d (%s): %s", stranger.seq, stranger.kind, "not signed with a key of this site")
-            return Off("unsigned", "The model in line to serve was approved with a key that is not known here.")
+        known = [e for e in entries if self._knows(e)]
+        approval = next((e for e in reversed(known) if _covers(e, entry)), None)
+        if approval is None or entry not in known:
+            log.error(
+                "ledger entry %d (%s): nobody whose key is in the key folder signed for it", entry.seq, entry.kind
+            )
+            return Off(
+                "unsigned",
+                "The model in line to serve has no signed approval of anybody whose key is known here; approve it.",
+            )
         if entry.kind == "rollback" and not _returns(entry, entries):
-            return Off("unsigned", "The model in line to serve was never rolled out before, so nobody returns to it.")
+            return Off("unsigned", "The model in line to serve was never rolled out, so nobody can return to it.")
         return self._open(entry, approval, wanted)
 
     def _knows(self, entry: Entry) -> bool:
-        """Whether the key of a person's word is that person's; a rollout is nobody's word, and signed by nobody."""
-        if entry.kind == "rollout":
+        """Whether the key of a person's word, an approval or a rollback, is that person's; other entries are facts."""
+        if entry.kind not in ("approval", "rollback"):
             return True
         return entry.signer is not None and public_key_of(self._key_dir, entry.signer) == entry.public_key
 
