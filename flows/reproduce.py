@@ -124,7 +124,8 @@ def _inputs(settings: Settings, build: Workspace, record: Recorded, lock: dict[s
     _require_data(settings, outs, what)
     try:
         build.bring([Path(path) for path in outs])
-        build.fetch(Path(paths["studies"]), sealed := wanted(build, "sealed"))
+        sealed = wanted(build, "sealed")
+        build.fetch(Path(paths["studies"]), sealed)
     except DataError as error:
         raise DataError(f"{what}: its data cannot be had from {settings.remote_url}: {error}") from None
     made = build.sha256(f"{paths['bundle']}/manifest.json")
@@ -141,8 +142,8 @@ def _require_data(settings: Settings, outs: dict[str, str], what: str) -> None:
     remote = data_remote(settings)
     if remote is None:
         return  # a kind that DVC alone can ask
-    gone = sorted(path for path, md5 in outs.items() if md5 not in remote.holds())
-    if gone:
+    there = remote.holds()
+    if gone := sorted(path for path, md5 in outs.items() if md5 not in there):
         raise DataError(
             f"{what}: {len(gone)} of the {len(outs)} outputs and data it was made from are not in "
             f"{settings.remote_url}: {', '.join(gone)}; run `osteoflow doctor --repair` in a clone that has them"
