@@ -51,8 +51,9 @@ bench-quality: .venv-bench/.ready  ## Find planted defects beside cleanvision (i
 bench-statistics: .venv/.ready  ## Time intervals over 100,000 images beside a loop over scikit-learn
 	$(RUN)/python -m tests.benchmarks.statistics
 
-screenshots: .venv/.ready  ## Photograph the demo's pages for the README (needs Chromium and a finished demo)
+screenshots: .venv/.ready  ## Photograph the demo's pages and a reviewer's work for the README (needs Chromium and a finished demo)
 	$(RUN)/python docs/screenshots.py
+	$(RUN)/pytest tests/promotion/test_reviewer.py --screenshots=docs/images
 
 recordings: .venv/.ready  ## Record intake from a real S3-compatible store and a real PACS (needs the packages of .ci/run)
 	@$(RUN)/python docs/record.py

@@ -33,14 +33,15 @@ def make(build: Workspace, *stages: str) -> None:
     """
     paths = load(build.root / "params.yaml").paths
     build.restore([paths.labels, paths.catalog])
-    build.fetch(paths.studies, _wanted(build, "new"))
+    build.fetch(paths.studies, wanted(build, "new"))
     if not stages:
         build.make("validate")  # which images are tested is known only now
-        build.fetch(paths.studies, _wanted(build, "sealed"))
+        build.fetch(paths.studies, wanted(build, "sealed"))
     build.make(*stages)
 
 
-def _wanted(build: Workspace, what: str) -> list[str]:
+def wanted(build: Workspace, what: str) -> list[str]:
+    """The shards of pixels that steps of this build look into: those that are "new", or the "sealed" test images'."""
     return [line for line in build.ask(WANTED, what) if line.endswith(".parquet")]  # not what a library may say
 
 

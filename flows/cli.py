@@ -15,6 +15,7 @@ from components.errors import OsteoflowError
 from flows.answers_cli import promote, resume, stop
 from flows.audit_cli import audit_app
 from flows.data_cli import data_app
+from flows.reproduce_cli import reproduce
 from flows.terminal import As, Json, say, settings_of
 from flows.testset_cli import testset_app
 
@@ -276,7 +277,7 @@ def feedback(as_json: Json = False) -> None:
     say(learned.text(), learned.model_dump(), as_json)
 
 
-for verb in (promote, stop, resume):
+for verb in (promote, stop, resume, reproduce):
     app.command()(verb)
 app.add_typer(audit_app, name="audit")
 app.add_typer(data_app, name="data")

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from selenium import webdriver
 from xdist.scheduler import LoadScopeScheduling
 
 from tests import servers
+from tests.browser import chromium
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # The same code gets the same examples, so that a red run is never luck. `--hypothesis-profile=default` draws new ones.
@@ -34,6 +36,10 @@ class DealtByWhatIsShared(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
         return "demo" if file in DEMO else file
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--screenshots", type=Path, help="folder for pictures of the browser tests")
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> DealtByWhatIsShared:
@@ -55,6 +61,13 @@ def _empty_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
     for name in [n for n in os.environ if n.startswith("OSTEOFLOW_") and n not in FROM_CI]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[webdriver.Chrome]:
+    """Headless Chromium, one a module; the test is skipped by name without it, unless CI requires it."""
+    with chromium() as page:
+        yield page
 
 
 @pytest.fixture(scope="session")

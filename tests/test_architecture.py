@@ -27,6 +27,7 @@ NOUNS = {
     "components.model.slices",
     "components.model.statistics",
     "components.promotion.ledger",
+    "components.promotion.signing",
     "components.serving.bundle",
     "components.serving.caution",
     "components.serving.store",

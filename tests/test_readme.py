@@ -42,6 +42,7 @@ RUNS = {
     "osteoflow monitor": ("monitor", 0, "cases of"),
     "osteoflow predict FILE --out FOLDER": ("predict {file} --out {out}", 0, "probability"),
     "osteoflow promote": ("promote", 0, "Version 2 is champion."),
+    "osteoflow reproduce VERSION": ("reproduce 99", 1, "no record of a version 99; on record: 1, 2"),
     "osteoflow retrain": ("retrain", 0, "Version 2"),
     "osteoflow retrain --rev REV": ("retrain --rev HEAD", 0, "Version 2"),
     "osteoflow trace image ID": ("trace image {image}", 0, "learned by version(s)"),

@@ -53,7 +53,8 @@ def approve(
     bundle_hash = _hash_of(registry, found)
     with ledger.locked() as chain:
         decision = standing.passed(ledger, name, version, bundle_hash)
-        if approver in (found.proposer, decision.body.get("proposer")):
+        proposers = {str(who).casefold() for who in (found.proposer, decision.body.get("proposer"))}
+        if approver.casefold() in proposers:  # `Reviewer` is no second person
             raise PromotionRefused(f"{what}: {approver!r} proposed it; another person has to approve it")
         for earlier in ledger.entries("approval"):
             if (earlier.body.get("decision_hash"), earlier.signer) == (decision.hash, approver):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -204,7 +203,11 @@ class Registry:
             for path in fetched.iterdir():
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
-            shutil.move(fetched, folder)
+            try:
+                fetched.rename(folder)
+            except OSError:  # another process was faster: its bundle stands, whole
+                if not folder.exists():
+                    raise
         return folder
 
     @property

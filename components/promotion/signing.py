@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from pathlib import Path
@@ -11,6 +12,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from components.errors import ConfigError, PromotionRefused
+
+log = logging.getLogger("osteoflow.ledger")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
 class SigningKey:
@@ -39,7 +43,7 @@ class SigningKey:
         Raises:
             ConfigError: the name cannot be a file name, others may read the key, or it is no Ed25519 key.
         """
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", name):
+        if not _NAME.fullmatch(name):
             raise ConfigError(f"signing key: {name!r} is no user name (letters, digits, . _ @ -; at most 64)")
         path = key_dir / f"sign-{name}.pem"
         if not path.exists():
@@ -54,6 +58,24 @@ class SigningKey:
         if not isinstance(private, Ed25519PrivateKey):
             raise ConfigError(f"{path}: expected an Ed25519 key, found {type(private).__name__}")
         return cls(name, private)
+
+
+def public_key_of(key_dir: Path, name: str) -> str | None:
+    """The key that `name` signs with, as this place knows it: 64 hex characters; None: nobody of that name.
+
+    It knows whoever has `sign-<name>.pem` in `key_dir`, and whoever keeps theirs elsewhere and left their public key
+    there, as `sign-<name>.pub`.
+    """
+    if not _NAME.fullmatch(name):
+        return None
+    stated = key_dir / f"sign-{name}.pub"
+    try:
+        if stated.exists():
+            return stated.read_text(encoding="ascii").strip().lower()
+        return SigningKey.open(key_dir, name).public_key if (key_dir / f"sign-{name}.pem").exists() else None
+    except (OSError, ValueError, ConfigError) as error:
+        log.error("%s: the key of this signer cannot be read: %s", stated, error)
+        return None
 
 
 def word(where: str, what: str, reason: str, user: str, key: SigningKey, *, how: str = "") -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Which bundle serves, and which is on its way: those that the ledger names and a signed approval covers.
 
-The service follows the ledger alone.
+The service follows the ledger alone. A ledger can only tell that a name always signed with one key. Whose key that is,
+the key folder tells, which lies apart from it: who can write the ledger, and make a key, is nobody here.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 from components.errors import BundleCorrupt, LedgerCorrupt
 from components.params import RollOut
 from components.promotion.ledger import Entry, Ledger
+from components.promotion.signing import public_key_of
 from components.serving.bundle import Bundle
 from components.serving.candidate import Candidate
 
@@ -57,10 +59,14 @@ class Off:
 
 
 class Champion:
-    """Follows `ledger`, as long as its witness in `key_dir` agrees; opens the bundle it names from `bundles`/<hash>."""
+    """Follows `ledger`, as long as its witness in `key_dir` agrees; opens the bundle it names from `bundles`/<hash>.
+
+    It takes the word of people whose keys are in `key_dir` alone.
+    """
 
     def __init__(self, *, ledger: Path, bundles: Path, name: str, key_dir: Path) -> None:
         self._ledger = Ledger(ledger, witness=key_dir)
+        self._key_dir = key_dir
         self._bundles = bundles
         self._name = name
         self._lock = threading.Lock()
@@ -102,16 +108,31 @@ class Champion:
                 "no_champion", "No model is approved; a reviewer approves one with `osteoflow approve` or in MLflow."
             )
         wanted = str(entry.body.get("bundle_hash"))
-        approval = next((e for e in reversed(entries) if _covers(e, entry)), None)
-        if approval is None:
-            return Off("unsigned", "The model in line to serve has no signed approval; approve it first.")
+        known = [e for e in entries if self._knows(e)]
+        approval = next((e for e in reversed(known) if _covers(e, entry)), None)
+        if approval is None or entry not in known:
+            log.error(
+                "ledger entry %d (%s): nobody whose key is in the key folder signed for it", entry.seq, entry.kind
+            )
+            return Off(
+                "unsigned",
+                "The model in line to serve has no signed approval of anybody whose key is known here; approve it.",
+            )
+        if entry.kind == "rollback" and not _returns(entry, entries):
+            return Off("unsigned", "The model in line to serve was never rolled out, so nobody can return to it.")
         version = str(entry.body.get("version"))
         bundle = self._open(wanted)
         if bundle is None:
             return Off(
                 "bundle", f"The files of approved model version {version} are missing or altered; roll it out again."
             )
-        return Serving(bundle, version, entry, approval, self._candidate(entries))
+        return Serving(bundle, version, entry, approval, self._candidate(known))
+
+    def _knows(self, entry: Entry) -> bool:
+        """Whether the key of a person's word, an approval or a rollback, is that person's; other entries are facts."""
+        if entry.kind not in ("approval", "rollback"):
+            return True
+        return entry.signer is not None and public_key_of(self._key_dir, entry.signer) == entry.public_key
 
     def _candidate(self, entries: list[Entry]) -> Candidate | None:
         staged = self._ledger.staged(self._name)
@@ -135,6 +156,15 @@ class Champion:
             return None
         log.info("bundle %s is open", wanted[:12])
         return bundle
+
+
+def _returns(rollback: Entry, entries: list[Entry]) -> bool:
+    """Whether what `rollback` puts in place was rolled out before it."""
+    same = ("name", "bundle_hash")
+    return any(
+        e.kind == "rollout" and e.seq < rollback.seq and all(e.body.get(k) == rollback.body.get(k) for k in same)
+        for e in entries
+    )
 
 
 def _covers(approval: Entry, move: Entry) -> bool:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,8 +16,6 @@ import httpx
 import pytest
 from pydicom import dcmread
 from pynetdicom import AE
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.ui import WebDriverWait
 
 from components.radiograph.phantom import DETECTOR_A, draw
@@ -65,28 +61,6 @@ def stack(demo) -> Iterator[Stack]:
     )
     process.send_signal(signal.SIGINT)
     process.wait(timeout=60)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[webdriver.Chrome]:
-    """Headless Chromium; the test is skipped by name without it, unless CI requires it."""
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (chromium and driver) and not os.environ.get("OSTEOFLOW_REQUIRE_BROWSER"):
-        pytest.skip("Chromium and its driver are not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(chromium)
-    for flag in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--no-first-run",
-    ):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    page = webdriver.Chrome(options=options, service=Service(driver))
-    yield page
-    page.quit()
 
 
 def test_the_clinic_page_serves_the_second_champion(stack):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,11 @@ from components.promotion.approve import approve, reconcile, roll_out, rollback
 from components.promotion.decision import Decision, Figures, Threshold, protocol_hash
 from components.promotion.ledger import Entry, Ledger, SigningKey
 from components.promotion.register import Build, Registry, register
+from components.serving.manifest import Manifest
+from tests.promotion.guarded import NAME, Server, running
+from tests.promotion.hospital import Hospital
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-NAME = "osteoflow-fracture"
 PLAN = load(REPOSITORY / "params.yaml").roll_out.model_copy(update={"shadow_cases": 0, "canary_cases": 0})
 
 
@@ -31,6 +33,21 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     registry = Registry(f"sqlite:///{path}", artifact_root=path.parent)
     assert registry.versions(NAME) == []
     return path
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Server]:
+    """One guarded server for all that ask it; each test brings its own versions and people."""
+    with running(tmp_path_factory.mktemp("guarded"), empty_store) as started:
+        yield started
+
+
+@pytest.fixture
+def passed(server: Server, propose: Callable[..., int], judge: Callable[..., Entry], request: Any) -> int:
+    """A fresh version in the server's registry that passed its gate, proposed by engineer."""
+    version = propose(server.store, request.node.name)
+    judge(server.ledger, server.store, version)
+    return version
 
 
 @pytest.fixture
@@ -57,8 +74,12 @@ class Made:
         return hashlib.sha256((self.bundle / "manifest.json").read_bytes()).hexdigest()
 
 
-def make(folder: Path, key: str) -> Made:
-    """A build whose bundle names its key, so that two keys have two hashes."""
+def make(folder: Path, key: str, *, release: Path | None = None) -> Made:
+    """A build whose bundle names its key, so that two keys have two hashes.
+
+    Args:
+        release: a real bundle; the build's is the same with another seed on record, and can serve.
+    """
     root = folder / f"build-{key}"
     bundle, evaluation, trained = (
         root / "models" / "bundle",
@@ -68,8 +89,12 @@ def make(folder: Path, key: str) -> Made:
     for place in (bundle, evaluation, trained):
         place.mkdir(parents=True)
     weights = b"weights " + key.encode()
-    (bundle / "manifest.json").write_text(json.dumps({"parts": {"model.tflite": hashlib.sha256(weights).hexdigest()}}))
+    manifest = json.dumps({"parts": {"model.tflite": hashlib.sha256(weights).hexdigest()}}).encode()
     (bundle / "model.tflite").write_bytes(weights)
+    if release:
+        shutil.copytree(release, bundle, dirs_exist_ok=True)
+        manifest = reseeded((release / "manifest.json").read_bytes(), int(hashlib.sha256(weights).hexdigest()[:6], 16))
+    (bundle / "manifest.json").write_bytes(manifest)
     figures = {
         "evidence": "weak grouping",
         "auroc": {"value": 0.91, "low": 0.88, "high": 0.94, "n": 400},
@@ -84,6 +109,12 @@ def make(folder: Path, key: str) -> Made:
         key=key, git_commit="c" * 40, folder=root, lock_sha256="1" * 64, data_sha256="d" * 64, wall_seconds=12.5
     )
     return Made(bundle, evaluation, build)
+
+
+def reseeded(manifest: bytes, seed: int) -> bytes:
+    """A real bundle's manifest that names another seed: a bundle that opens, under another hash."""
+    found = Manifest.decode(manifest, where="release")
+    return found.model_copy(update={"model": found.model.model_copy(update={"seed": seed})}).encode()
 
 
 @pytest.fixture
@@ -146,6 +177,19 @@ def record() -> Callable[..., dict[str, Any]]:
         return Decision.model_validate(body | changes).model_dump(mode="json")
 
     return make
+
+
+@pytest.fixture(scope="module")
+def hospital(
+    tmp_path_factory: pytest.TempPathFactory, empty_store: Path, tiny_bundle: Path, record: Callable[..., dict]
+) -> Iterator[Hospital]:
+    """A guarded server, the service beside it, and version 1, which a reviewer approved and which serves."""
+    builds = tmp_path_factory.mktemp("builds")
+    with running(tmp_path_factory.mktemp("hospital"), empty_store) as started:
+        made = Hospital(started, lambda key: make(builds, key, release=tiny_bundle), record)
+        assert made.say_yes(made.propose("first")).status_code == 200
+        made.promote()
+        yield made
 
 
 @pytest.fixture

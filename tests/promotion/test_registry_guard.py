@@ -2,19 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import shutil
-import signal
-import socket
-import subprocess
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import httpx
 import pytest
@@ -27,87 +16,7 @@ from components.promotion.registry_guard import create_users, server_command
 from components.promotion.registry_rules import Rules
 from components.settings import Settings
 from tests.promotion.conftest import PLAN
-
-NAME = "osteoflow-fracture"
-DOORS = ("/api/2.0/mlflow", "/ajax-api/2.0/mlflow")
-START_SECONDS = 150
-
-
-@dataclass(frozen=True)
-class Server:
-    """A running guarded server, its passwords, and the store behind it."""
-
-    settings: Settings
-    passwords: dict[str, str]
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.settings.mlflow_port}"
-
-    @property
-    def store(self) -> Registry:
-        return Registry(self.settings.tracking_uri, artifact_root=self.settings.artifact_root)
-
-    @property
-    def ledger(self) -> Ledger:
-        return Ledger(self.settings.ledger_path)
-
-    def ask(self, user: str | None, method: str, call: str, *, door: str = DOORS[0], **body: Any) -> httpx.Response:
-        login = (user, self.passwords[user]) if user else None
-        return httpx.request(method, f"{self.url}{door}/{call}", json=body, auth=login, timeout=60)
-
-    def make_champion(self, user: str | None, version: int, *, door: str = DOORS[0]) -> httpx.Response:
-        body = {"name": NAME, "alias": "champion", "version": str(version)}
-        return self.ask(user, "POST", "registered-models/alias", door=door, **body)
-
-    def set_tag(self, user: str, version: int, key: str, value: str) -> httpx.Response:
-        return self.ask(user, "POST", "model-versions/set-tag", name=NAME, version=str(version), key=key, value=value)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Server]:
-    """The server of `server_command` on a free port; stopped afterwards."""
-    root = tmp_path_factory.mktemp("guarded")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    settings = Settings(workspace=root, state_dir=root / "state", key_dir=root / "keys", mlflow_port=port)
-    settings.state.mkdir()
-    shutil.copy(empty_store, settings.state / "mlflow.db")
-    argv, env = server_command(settings)
-    with (root / "server.log").open("wb") as log:
-        child = subprocess.Popen(
-            argv, env=os.environ | env, cwd=root, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    try:
-        running = Server(settings, create_users(settings.state))
-        deadline = time.monotonic() + START_SECONDS
-        while not _answers(running):
-            assert child.poll() is None, (root / "server.log").read_text()
-            assert time.monotonic() < deadline, (root / "server.log").read_text()
-            time.sleep(0.2)
-        yield running
-    finally:
-        os.killpg(child.pid, signal.SIGTERM)
-        try:
-            child.wait(timeout=15)
-        except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
-
-
-def _answers(server: Server) -> bool:
-    with contextlib.suppress(httpx.HTTPError):
-        return httpx.get(f"{server.url}/health", timeout=5).is_success
-    return False
-
-
-@pytest.fixture
-def passed(server, propose, judge, request) -> int:
-    """A fresh version that passed its gate, proposed by engineer."""
-    version = propose(server.store, request.node.name)
-    judge(server.ledger, server.store, version)
-    return version
+from tests.promotion.guarded import DOORS, NAME, refused
 
 
 @pytest.fixture
@@ -116,13 +25,6 @@ def failed(server, propose, judge, request) -> int:
     version = propose(server.store, f"{request.node.name}-failed")
     judge(server.ledger, server.store, version, verdict="failed")
     return version
-
-
-def refused(answer: httpx.Response, reason: str) -> bool:
-    body = answer.json()
-    assert (answer.status_code, body["error_code"]) == (403, "PERMISSION_DENIED"), body
-    assert reason in body["message"], body
-    return True
 
 
 @pytest.mark.parametrize("door", DOORS)

@@ -1,0 +1,102 @@
+"""A hospital in small: the guarded registry, the flows' own steps on its store, and the service that follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from components.promotion.approve import reconcile, roll_out
+from components.promotion.decision import Decision
+from components.promotion.ledger import Ledger
+from components.promotion.register import register
+from components.serving.champion import Champion, Serving
+from flows.builds import describe
+from tests.promotion.guarded import NAME, Server
+
+AUROC = {"name": "AUROC floor", "expected": ">= 0.80", "found": ".900 (.850-.950)", "verdict": "passed"}
+CHECKS = (AUROC, AUROC | {"name": "Sensitivity floor", "expected": ">= 0.75"})
+FAILED = {
+    "verdict": "failed",
+    "reasons": ("Sensitivity at the high-sensitivity point is below the floor of the protocol.",),
+    "checks": (AUROC, CHECKS[1] | {"found": ".710 (.640-.772)", "verdict": "failed"}),
+}
+
+
+class Hospital:
+    """What people and flows do there.
+
+    Args:
+        make: a finished build with a bundle that can serve, by its key.
+        record: a decision record's body.
+    """
+
+    def __init__(self, server: Server, make: Callable[[str], Any], record: Callable[..., dict[str, Any]]) -> None:
+        self.server = server
+        self._make, self._record = make, record
+
+    @property
+    def state(self) -> Path:
+        return self.server.settings.state
+
+    @property
+    def keys(self) -> Path:
+        return self.server.settings.key_dir
+
+    @property
+    def bundles(self) -> Path:
+        return self.state / "bundles"
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        return Ledger(self.server.settings.ledger_path, witness=self.keys)
+
+    @cached_property
+    def champion(self) -> Champion:
+        """What the service asks, as the service has it."""
+        return self.champion_of(self.ledger.path, self.bundles)
+
+    def champion_of(self, ledger: Path, bundles: Path) -> Champion:
+        return Champion(ledger=ledger, bundles=bundles, name=NAME, key_dir=self.keys)
+
+    @property
+    def serves(self) -> str:
+        """The version that answers now, or why none does."""
+        return serves(self.champion)
+
+    def propose(self, key: str, *, proposer: str = "engineer", **judged: Any) -> int:
+        """Register a build, judge it against the champion, and put the record on the version's page, as `retrain`."""
+        made, store = self._make(key), self.server.store
+        version = register(
+            registry=store, name=NAME, bundle=made.bundle, evaluation=made.evaluation, build=made.build,
+            proposer=proposer,
+        )  # fmt: skip
+        facts = {"version": version, "proposer": proposer}
+        if champion := self.ledger.champion(NAME):
+            facts |= {"champion_version": champion.body["version"], "champion_hash": champion.body["bundle_hash"]}
+        body = self._record(bundle_hash=made.bundle_hash, **({"checks": CHECKS} | facts | judged))
+        body["champion"] = body["challenger"] | {"bundle_hash": champion.body["bundle_hash"]} if champion else None
+        decision = Decision.model_validate(body)
+        self.ledger.append("decision", decision.model_dump(mode="json"))
+        describe(store, NAME, version, decision, made.evaluation, self.state, self.ledger)
+        return version
+
+    def say_yes(self, version: int, *, user: str = "reviewer") -> httpx.Response:
+        """A reviewer's gesture over HTTP: the rationale, then the alias."""
+        self.server.set_tag(user, version, "rationale", "fewer misses")
+        return self.server.make_champion(user, version)
+
+    def promote(self) -> None:
+        """What the flow `promote` does every half minute."""
+        store = self.server.store
+        roll_out(ledger=self.ledger, registry=store, name=NAME, bundles=self.bundles)
+        reconcile(ledger=self.ledger, registry=store, name=NAME)
+
+
+def serves(champion: Champion) -> str:
+    """The version that answers now, or why none does."""
+    now = champion.current()
+    return f"version {now.version}" if isinstance(now, Serving) else now.reason

@@ -1,0 +1,95 @@
+"""A version built again: what is said of it, and which environments it may be built in."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+import pytest
+
+from components.errors import ConfigError, DataError
+from components.promotion import reproduction
+from components.promotion.ledger import Ledger
+from components.promotion.reproduction import Figure, Part, Reproduction
+
+
+def found(*parts: Part, auroc: float | None = None) -> Reproduction:
+    """A reproduction with a tolerance of .02, of a version with an AUROC of .9."""
+    figures = () if auroc is None else (Figure(name="auroc", recorded=0.9, found=auroc),)
+    return Reproduction(
+        name="m", version=3, commit="c" * 40, machine="Linux", tolerance=0.02, parts=parts, figures=figures,
+        wall_seconds=1,
+    )  # fmt: skip
+
+
+SAME = Part(what="data pointers", recorded="d", found="d")
+WEIGHTS = Part(what="weights", recorded="w", found="v")
+BUNDLE = Part(what="bundle", recorded="b", found="c")
+
+
+def test_nothing_differs():
+    assert (found(SAME, auroc=0.9).verdict, found(SAME, auroc=0.9).first) == ("identical", None)
+
+
+@pytest.mark.parametrize(
+    ("auroc", "verdict"), [(0.9, "within tolerance"), (0.885, "within tolerance"), (0.87, "differs")]
+)
+def test_other_weights_count_by_what_they_do(auroc, verdict):
+    """The first difference is named all the same; those after it follow from it."""
+    again = found(SAME, WEIGHTS, BUNDLE, auroc=auroc)
+
+    assert (again.verdict, again.first) == (verdict, "weights")
+    assert f": {verdict}. What differs first: weights." in again.text()
+
+
+def test_other_inputs_differ_whatever_they_might_have_given():
+    assert found(Part(what="data/prepared", recorded="4 file(s)", found="4 file(s), 1 altered")).verdict == "differs"
+
+
+def lock(keras: str) -> bytes:
+    """What uv would write: the product needs keras, keras needs numpy; a linter is for developers."""
+    numpy = metadata.version("numpy")
+    return f"""
+[[package]]
+name = "osteoflow"
+version = "0.1.0"
+dependencies = [{{ name = "keras" }}, {{ name = "of-another-system", marker = "sys_platform == 'win32'" }}]
+[package.dev-dependencies]
+dev = [{{ name = "ruff" }}]
+[[package]]
+name = "keras"
+version = "{keras}"
+dependencies = [{{ name = "numpy" }}]
+[[package]]
+name = "numpy"
+version = "{numpy}"
+[[package]]
+name = "ruff"
+version = "0.0.1"
+[[package]]
+name = "of-another-system"
+version = "1.0"
+""".encode()
+
+
+def test_an_environment_of_the_lock_has_no_strangers():
+    assert reproduction.strangers(lock(metadata.version("keras"))) == []
+
+
+def test_another_version_is_named():
+    """What the product runs on, and nothing that only developers or other systems need."""
+    assert reproduction.strangers(lock("1.0")) == [f"keras {metadata.version('keras')} (lock: 1.0)"]
+
+
+def test_a_lock_that_is_none_is_refused():
+    with pytest.raises(DataError, match=r"uv\.lock: not a lock file"):
+        reproduction.strangers(b"version = 1\n")
+
+
+def test_a_version_without_a_record_is_refused(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger.append("decision", {"name": "m", "version": 1})
+
+    with pytest.raises(ConfigError, match="m: no record of a version 2; on record: 1"):
+        reproduction.recorded(ledger, "m", 2)
+    with pytest.raises(DataError, match=r"m version 1: its record does not say what it was made from \(bundle_hash, "):
+        reproduction.recorded(ledger, "m", 1)
