@@ -1,4 +1,4 @@
-"""The repository's own modification protocol, with the figures that a test is about."""
+"""The repository's own modification protocol and roll-out, with the figures that a test is about."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 from components.params import Gate, load
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+# A roll-out without stages: an approved version answers every case at once.
+AT_ONCE = load(REPOSITORY / "params.yaml").roll_out.model_copy(update={"shadow_cases": 0, "canary_cases": 0})
 
 
 def protocol_of(**changes: Any) -> Gate:

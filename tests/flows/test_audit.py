@@ -22,8 +22,9 @@ from components.promotion.registry import PREFIX
 from components.settings import Settings
 from flows import clients
 from flows.audit import export, verify
-from tests.promotion.conftest import NAME, PLAN, make
+from tests.promotion.conftest import NAME, make
 from tests.promotion.conftest import record as record
+from tests.protocols import AT_ONCE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHARD, LABELS = b"pixels", b"labels"
@@ -78,7 +79,7 @@ def promoted(tmp_path_factory, record) -> Settings:
         ledger=ledger,
         registry=registry,
         name=NAME,
-        plan=PLAN,
+        plan=AT_ONCE,
         compared=lambda _: [],
         bundles=settings.state / "bundles",
     )

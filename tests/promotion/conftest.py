@@ -21,9 +21,9 @@ from components.promotion.register import Build, Registry, register
 from components.serving.manifest import Manifest
 from tests.promotion.guarded import NAME, Server, running
 from tests.promotion.hospital import Hospital
+from tests.protocols import AT_ONCE
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-PLAN = load(REPOSITORY / "params.yaml").roll_out.model_copy(update={"shadow_cases": 0, "canary_cases": 0})
 
 
 @pytest.fixture(scope="session")
@@ -239,7 +239,7 @@ def house(registry, ledger, propose, judge, tmp_path):
                 ledger=ledger,
                 registry=registry,
                 name=NAME,
-                plan=PLAN.model_copy(update=plan),
+                plan=AT_ONCE.model_copy(update=plan),
                 alerts=alerts,
                 compared=lambda stage: self.cases.get(stage, []),
                 bundles=tmp_path / "bundles",

@@ -16,6 +16,7 @@ from components.promotion.register import register
 from components.serving.champion import Champion, Serving
 from flows.builds import describe
 from tests.promotion.guarded import NAME, Server
+from tests.protocols import AT_ONCE
 
 AUROC = {"name": "AUROC floor", "expected": ">= 0.80", "found": ".900 (.850-.950)", "verdict": "passed"}
 CHECKS = (AUROC, AUROC | {"name": "Sensitivity floor", "expected": ">= 0.75"})
@@ -92,7 +93,9 @@ class Hospital:
     def promote(self) -> None:
         """What the flow `promote` does every half minute."""
         store = self.server.store
-        roll_out(ledger=self.ledger, registry=store, name=NAME, bundles=self.bundles)
+        roll_out(
+            ledger=self.ledger, registry=store, name=NAME, plan=AT_ONCE, compared=lambda _: [], bundles=self.bundles
+        )
         reconcile(ledger=self.ledger, registry=store, name=NAME)
 
 

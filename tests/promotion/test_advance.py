@@ -16,7 +16,7 @@ from components.promotion.advance import advance
 from components.promotion.ledger import Chain
 from components.promotion.register import Registry, register
 from components.promotion.switch import resume, stop
-from tests.promotion.conftest import NAME, PLAN, REPOSITORY, make
+from tests.promotion.conftest import NAME, REPOSITORY, make
 from tests.promotion.test_stages import case
 
 STAGES = {"shadow_cases": 2, "canary_cases": 2}
@@ -229,7 +229,7 @@ def test_a_step_that_another_took_meanwhile_is_not_taken_again(second):
     met(second)
     (approval,) = (e for e in second.ledger.entries("approval") if e.body["version"] == 2)
     cases = second.cases[second.ledger.staged(NAME).hash]
-    plan = PLAN.model_copy(update=STAGES)
+    plan = AT_ONCE.model_copy(update=STAGES)
 
     def faster(stage):
         second.rollback(1)
@@ -292,6 +292,7 @@ from pathlib import Path
 from components.params import load
 from components.promotion.advance import advance
 from components.promotion.ledger import Chain, Ledger
+from tests.protocols import AT_ONCE
 
 ledger = Ledger(Path(sys.argv[1]))
 plan = load(Path("params.yaml")).roll_out.model_copy(update={"shadow_cases": 2, "canary_cases": 2})

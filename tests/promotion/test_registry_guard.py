@@ -15,8 +15,8 @@ from components.promotion.register import Registry
 from components.promotion.registry_guard import create_users, server_command
 from components.promotion.registry_rules import Rules
 from components.settings import Settings
-from tests.promotion.conftest import PLAN
 from tests.promotion.guarded import DOORS, NAME, refused
+from tests.protocols import AT_ONCE
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ def test_a_reviewers_alias_is_a_signed_approval(server, passed, door):
     assert (approval.body["approver"], approval.body["rationale"]) == ("reviewer", "fewer misses")
     assert approval.body["bundle_hash"] == server.store.version(NAME, passed).bundle_hash
     assert "champion" in server.store.version(NAME, passed).aliases
-    (entry,) = roll_out(ledger=server.ledger, registry=server.store, name=NAME, plan=PLAN, compared=lambda _: [])
+    (entry,) = roll_out(ledger=server.ledger, registry=server.store, name=NAME, plan=AT_ONCE, compared=lambda _: [])
     assert (entry.kind, entry.body["version"]) == ("rollout", passed)
     assert server.make_champion("osteoflow", passed).status_code == 200
     gone = server.ask("reviewer", "DELETE", "registered-models/alias", door=door, name=NAME, alias="champion")

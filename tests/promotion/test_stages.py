@@ -9,7 +9,7 @@ import pytest
 
 from components.promotion.stages import following, judge
 from components.serving.store import Comparison
-from tests.promotion.conftest import PLAN
+from tests.protocols import AT_ONCE
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 LOW, HIGH = 0.2, 0.6
@@ -43,7 +43,7 @@ def called(score: float | None) -> str | None:
 
 
 def verdict(cases: list[Comparison], **plan) -> str:
-    return judge(cases, PLAN.model_copy(update=plan), needed=NEEDED).verdict
+    return judge(cases, AT_ONCE.model_copy(update=plan), needed=NEEDED).verdict
 
 
 def test_enough_cases_without_a_complaint_let_it_go_on():
@@ -51,7 +51,7 @@ def test_enough_cases_without_a_complaint_let_it_go_on():
     cases = [case(number) for number in range(NEEDED)]
 
     assert (verdict(cases[:-1]), verdict(cases)) == ("wait", "on")
-    assert judge(cases, PLAN, needed=NEEDED).seen.model_dump() == {
+    assert judge(cases, AT_ONCE, needed=NEEDED).seen.model_dump() == {
         "cases": 50, "patients": 25, "failed": 0, "errors": {}, "slow": 0, "latency_ms": 40.0, "compared": 50,
         "contradicted": 0, "score_shift": 0.0,
     }  # fmt: skip
@@ -60,7 +60,7 @@ def test_enough_cases_without_a_complaint_let_it_go_on():
 def test_a_candidate_that_always_fails_is_taken_back_after_two_cases():
     """Under a limit of 2% two failures of two come once in 2,500 times."""
     cases = [case(number, candidate=None) for number in range(2)]
-    found = judge(cases, PLAN, needed=NEEDED)
+    found = judge(cases, AT_ONCE, needed=NEEDED)
 
     assert (verdict(cases[:1]), found.verdict, found.seen.errors) == ("wait", "back", {"ValueError": 2})
     assert found.reasons == ("2 of 2 cases failed; up to 2.0% are allowed",)
@@ -76,7 +76,7 @@ def test_what_may_be_chance_holds_it_and_takes_nothing_back():
 def test_slow_is_one_case_in_twenty_too_many():
     """The limit is on the 95th percentile."""
     cases = [case(number, milliseconds=2500 if number % 4 == 0 else 40) for number in range(32)]
-    found = judge(cases, PLAN, needed=NEEDED)
+    found = judge(cases, AT_ONCE, needed=NEEDED)
 
     assert found.verdict == "back"
     assert found.reasons == ("8 of 32 cases took longer than 2,000 ms; up to 5.0% are allowed",)
@@ -87,9 +87,9 @@ def test_opposite_calls_take_it_back_and_a_doubt_does_not():
     opposite = [case(number, *((0.1, 0.7) if number % 2 else (0.7, 0.1))) for number in range(20)]
     doubtful = [case(number, 0.1, 0.3) for number in range(20)]
 
-    (reason,) = judge(opposite, PLAN, needed=NEEDED).reasons
+    (reason,) = judge(opposite, AT_ONCE, needed=NEEDED).reasons
     assert reason == "20 of 20 cases are a fracture to one model alone; up to 10.0% are allowed"
-    assert judge(doubtful, PLAN, needed=NEEDED).seen.contradicted == 0
+    assert judge(doubtful, AT_ONCE, needed=NEEDED).seen.contradicted == 0
 
 
 def test_scores_of_another_shape_take_it_back():
@@ -97,13 +97,13 @@ def test_scores_of_another_shape_take_it_back():
     cases = [case(number, 0.21 + number / 1000, 0.5 + number / 1000) for number in range(24)]
 
     assert [verdict(cases[:many], max_contradicted=1) for many in (20, 24)] == ["wait", "back"]
-    assert "lie 1.00 apart (Kolmogorov-Smirnov distance, 24 cases)" in judge(cases, PLAN, needed=NEEDED).reasons[0]
+    assert "lie 1.00 apart (Kolmogorov-Smirnov distance, 24 cases)" in judge(cases, AT_ONCE, needed=NEEDED).reasons[0]
 
 
 def test_what_only_one_model_judged_is_not_compared():
     """The champion's failure in silence is no fault of the candidate."""
     cases = [case(number, champion=None) for number in range(NEEDED)]
-    found = judge(cases, PLAN, needed=NEEDED)
+    found = judge(cases, AT_ONCE, needed=NEEDED)
 
     assert (found.verdict, found.seen.compared, found.seen.score_shift) == ("on", 0, None)
 
@@ -113,7 +113,7 @@ def test_what_only_one_model_judged_is_not_compared():
     [(9, 9, ["shadow", "canary"]), (0, 9, ["canary"]), (9, 0, ["shadow"]), (0, 0, [])],
 )
 def test_a_stage_without_cases_is_skipped(shadow, canary, way):
-    plan, found = PLAN.model_copy(update={"shadow_cases": shadow, "canary_cases": canary}), []
+    plan, found = AT_ONCE.model_copy(update={"shadow_cases": shadow, "canary_cases": canary}), []
     while stage := following(plan, found[-1] if found else None):
         found.append(stage)
 
@@ -164,7 +164,7 @@ def test_a_version_without_fault_goes_on_and_is_not_taken_back():
 
 
 def test_what_fails_and_is_slow_exactly_as_often_as_allowed_is_rarely_taken_back():
-    assert ends(60, many=100, failing=PLAN.max_error_rate, slow=0.05)["back"] <= 0.05
+    assert ends(60, many=100, failing=AT_ONCE.max_error_rate, slow=0.05)["back"] <= 0.05
 
 
 @pytest.mark.parametrize("broken", sorted(BROKEN))
