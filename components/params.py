@@ -225,6 +225,9 @@ class Gate(Section):
     min_positives: int = Field(ge=1)
     min_negatives: int = Field(ge=1)
     look_budget: int = Field(ge=1)
+    signers: int = Field(
+        default=1, ge=1, description="reviewers who must sign the same decision; records from before it was here mean 1"
+    )
 
 
 class Monitor(Section):

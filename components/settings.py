@@ -37,8 +37,6 @@ class Settings(BaseSettings):
     dicomweb_token: SecretStr | None = Field(default=None, description="bearer token for a PACS, instead of a password")
     mlflow_tracking_uri: str | None = Field(default=None, description="default: SQLite in <state>")
     mlflow_password: SecretStr | None = Field(default=None, description="basic-auth password of `user`")
-    reviewers: str = Field(default="reviewer", description="users of the registry's server who may approve, by comma")
-    services: str = Field(default="osteoflow", description="its accounts that flows use, by comma")
     database_url: str | None = Field(default=None, description="prediction log; default: SQLite in <state>")
 
     host: str = "127.0.0.1"

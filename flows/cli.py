@@ -16,6 +16,7 @@ from flows.audit_cli import audit_app
 from flows.data_cli import data_app
 from flows.terminal import Json, say, settings_of
 from flows.testset_cli import testset_app
+from flows.users_cli import users_app
 
 app = typer.Typer(
     name="osteoflow",
@@ -149,14 +150,16 @@ def approve(
     approver: As = None,
     as_json: Json = False,
 ) -> None:
-    """Approve a version that passed its gate, sign it, and roll it out."""
+    """Approve a version that passed its gate, sign it, and roll it out once enough reviewers have signed."""
     settings = settings_of(approver)
     from components.promotion.approve import approve as sign
+    from components.promotion.signers import behind
     from flows import clients
     from flows.promote import promote
 
+    ledger = clients.ledger(settings)
     entry = sign(
-        ledger=clients.ledger(settings),
+        ledger=ledger,
         registry=clients.registry(settings),
         name=clients.params(settings).gate.model,
         version=version,
@@ -164,10 +167,11 @@ def approve(
         rationale=rationale,
         key=clients.signing_key(settings, settings.user),
     )
-    rolled_out = promote()
-    text = f"Version {version} approved by {settings.user} (ledger entry {entry.seq}, signed) and rolled out."
-    text += clients.still_off(settings)
-    say(text, {"version": version, "approver": settings.user, "entry": entry.seq, "rolled_out": rolled_out}, as_json)
+    rolled_out, signed = promote(), behind(entry, ledger.entries())
+    live = f" and rolled out.{clients.still_off(settings)}" if signed.completing else f"; not live: {signed.text()}."
+    text = f"Version {version} approved by {settings.user} (ledger entry {entry.seq}, signed){live}"
+    body = {"version": version, "approver": settings.user, "entry": entry.seq, "rolled_out": rolled_out}
+    say(text, body | {"signed": len(signed.approvals), "signers": signed.needed}, as_json)
 
 
 @app.command()
@@ -312,6 +316,7 @@ def feedback(as_json: Json = False) -> None:
 app.add_typer(audit_app, name="audit")
 app.add_typer(data_app, name="data")
 app.add_typer(testset_app, name="testset")
+app.add_typer(users_app, name="users")
 
 trace_app = typer.Typer(
     help="Follow a prediction to its training images, an image or a patient to the models that learned from them.",

@@ -15,6 +15,7 @@ from components.promotion import standing
 from components.promotion.ledger import Chain, Entry, Ledger, SigningKey
 from components.promotion.register import verified_hash
 from components.promotion.registry import CHALLENGER, CHAMPION, Registry, Version
+from components.promotion.roles import Roll
 from components.promotion.signing import word
 
 MEANING = "approved for clinical decision support use as champion"
@@ -24,7 +25,8 @@ MEANING_BACK = "returned to clinical decision support use as champion"
 def approve(
     *, ledger: Ledger, registry: Registry, name: str, version: int, approver: str, rationale: str, key: SigningKey
 ) -> Entry:
-    """Sign that `version` may serve. Nothing moves yet: `roll_out` does that.
+    """Sign that `version` may serve. Nothing moves yet: `roll_out` does that, once as many have signed as
+    the decision's protocol asks for.
 
     Saying it again about the same decision returns one's first entry.
 
@@ -35,7 +37,8 @@ def approve(
 
     Raises:
         PromotionRefused: no passed decision about exactly this bundle, a decision that another champion has
-            overtaken, the proposer's own build, or no rationale. The message says which.
+            overtaken, the proposer's own build, no reviewer (where roles are given), or no rationale. The message
+            says which.
         ConfigError: there is no such version.
     """
     found = registry.version(name, version)
@@ -52,6 +55,9 @@ def approve(
         decision = standing.passed(ledger, name, version, bundle_hash)
         if approver in (found.proposer, decision.body.get("proposer")):
             raise PromotionRefused(f"{what}: {approver!r} proposed it; another person has to approve it")
+        roll = Roll(ledger.entries())
+        if roll and "reviewer" not in roll.of(approver):
+            raise PromotionRefused(f"{what}: {approver!r} is no reviewer; see `osteoflow users list`")
         for earlier in ledger.entries("approval"):
             if (earlier.body.get("decision_hash"), earlier.signer) == (decision.hash, approver):
                 return earlier
@@ -68,7 +74,8 @@ def approve(
 
 
 def roll_out(*, ledger: Ledger, registry: Registry, name: str, bundles: Path | None = None) -> list[Entry]:
-    """Make every signed approval that is not live yet the champion, oldest first, exactly once.
+    """Make every version that is approved by as many as its decision asks for, and not live yet, the champion, oldest
+    first, exactly once.
 
     An approval whose decision was taken against a champion that has changed since is passed over.
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from components.errors import PromotionRefused
 from components.promotion.ledger import Entry, Ledger
+from components.promotion.signers import Signed
 
 
 class Verdict(BaseModel):
@@ -65,21 +66,19 @@ def passed(ledger: Ledger, name: str, version: int, bundle_hash: str) -> Entry:
 
 
 def waiting(ledger: Ledger, name: str) -> list[Entry]:
-    """Signed approvals without a rollout whose decision still stands."""
-    entries = {e.hash: e for e in ledger.entries()}
-    done = {e.body.get("approval_hash") for e in entries.values() if e.kind == "rollout"}
+    """Approvals without a rollout with which a decision that still stands has all the signatures it needs."""
+    entries = ledger.entries()
+    done = {e.body.get("approval_hash") for e in entries if e.kind == "rollout"}
     champion = ledger.champion(name)
     found = []
-    for entry in entries.values():
-        if entry.kind != "approval" or entry.hash in done or entry.body.get("name") != name or not entry.signature:
+    for decision in entries:
+        verdict = _verdict(decision) if decision.kind == "decision" else None
+        if verdict is None or (verdict.name, verdict.verdict) != (name, "passed"):
             continue
-        decision = entries.get(str(entry.body.get("decision_hash")))
-        verdict = _verdict(decision) if decision and decision.kind == "decision" else None
-        if decision is None or verdict is None or verdict.verdict != "passed":
-            continue
-        if verdict.bundle_hash == entry.body["bundle_hash"] and _stands(decision, verdict, champion):
-            found.append(entry)
-    return found
+        approval = Signed.of(decision, entries).completing if _stands(decision, verdict, champion) else None
+        if approval is not None and approval.hash not in done:
+            found.append(approval)
+    return sorted(found, key=lambda approval: approval.seq)
 
 
 def earlier(ledger: Ledger, name: str, present: Entry, to_version: int | None) -> Entry:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from components.errors import BundleCorrupt, LedgerCorrupt
 from components.promotion.ledger import Entry, Ledger
+from components.promotion.signers import Signed, decision_of
 from components.serving.bundle import Bundle
 
 log = logging.getLogger("osteoflow.serving")
@@ -79,9 +80,9 @@ class Champion:
                 "no_champion", "No model is approved; a reviewer approves one with `osteoflow approve` or in MLflow."
             )
         wanted = str(entry.body.get("bundle_hash"))
-        approval = next((e for e in reversed(entries) if _covers(e, entry)), None)
+        approval = next((e for e in reversed(entries) if _covers(e, entry) and _is_enough(e, entry, entries)), None)
         if approval is None:
-            return Off("unsigned", "The model in line to serve has no signed approval; approve it first.")
+            return Off("unsigned", "The model in line to serve lacks a signed approval; reviewers approve it first.")
         return self._open(entry, approval, wanted)
 
     def _open(self, entry: Entry, approval: Entry, wanted: str) -> Serving | Off:
@@ -107,3 +108,12 @@ def _covers(approval: Entry, move: Entry) -> bool:
     if move.kind == "rollout" and move.body.get("approval_hash") != approval.hash:
         return False
     return all(approval.body.get(key) == move.body.get(key) for key in ("name", "bundle_hash"))
+
+
+def _is_enough(approval: Entry, move: Entry, entries: list[Entry]) -> bool:
+    """Whether a pass is behind `approval` that had, before `move`, all the signatures it asks for, this one too."""
+    decision = decision_of(approval, entries)
+    if decision is None or decision.body.get("verdict") != "passed":
+        return False
+    signed = Signed.of(decision, (e for e in entries if e.seq < move.seq))
+    return signed.completing is not None and approval in signed.approvals

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from components.promotion.approve import approve, reconcile, roll_out, rollback
 from components.promotion.decision import Decision, Figures, Threshold, protocol_hash
 from components.promotion.ledger import Entry, Ledger, SigningKey
 from components.promotion.register import Build, Registry, register
+from tests.promotion.guarded import NAME, Server, running
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-NAME = "osteoflow-fracture"
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +30,21 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     registry = Registry(f"sqlite:///{path}", artifact_root=path.parent)
     assert registry.versions(NAME) == []
     return path
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Server]:
+    """One guarded server for all that ask it; each test brings its own versions and people."""
+    with running(tmp_path_factory.mktemp("guarded"), empty_store) as started:
+        yield started
+
+
+@pytest.fixture
+def passed(server: Server, propose: Callable[..., int], judge: Callable[..., Entry], request: Any) -> int:
+    """A fresh version in the server's registry that passed its gate, proposed by engineer."""
+    version = propose(server.store, request.node.name)
+    judge(server.ledger, server.store, version)
+    return version
 
 
 @pytest.fixture
@@ -107,7 +122,7 @@ def propose(tmp_path: Path) -> Callable[..., int]:
 def judge() -> Callable[..., Entry]:
     """Put the gate's decision about a version into the ledger."""
 
-    def act(ledger: Ledger, registry: Registry, version: int, *, verdict: str = "passed") -> Entry:
+    def act(ledger: Ledger, registry: Registry, version: int, *, verdict: str = "passed", signers: int = 1) -> Entry:
         champion = ledger.champion(NAME)
         body = {
             "name": NAME,
@@ -115,6 +130,8 @@ def judge() -> Callable[..., Entry]:
             "bundle_hash": registry.version(NAME, version).bundle_hash,
             "verdict": verdict,
             "champion_hash": champion.body["bundle_hash"] if champion else None,
+            "proposer": registry.version(NAME, version).proposer,
+            "protocol": {"signers": signers},
         }
         return ledger.append("decision", body)
 

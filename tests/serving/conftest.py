@@ -74,7 +74,8 @@ def _publish(state: Path, bundle: Path, *, version: int = 1, signed: bool = True
     if not (state / "bundles" / found).exists():
         shutil.copytree(bundle, state / "bundles" / found)
     ledger = Ledger(state / "ledger.jsonl")
-    body = {"name": "osteoflow-fracture", "version": version, "bundle_hash": found, "decision_hash": "d" * 64}
+    body = {"name": "osteoflow-fracture", "version": version, "bundle_hash": found}
+    body["decision_hash"] = ledger.append("decision", body | {"verdict": "passed", "proposer": "engineer"}).hash
     key = SigningKey.open(state / "keys", "reviewer") if signed else None
     approval = ledger.append("approval", body | {"approver": "reviewer", "rationale": "margins hold"}, key=key)
     ledger.append("rollout", body | {"approval_hash": approval.hash})
