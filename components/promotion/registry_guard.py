@@ -20,7 +20,7 @@ from components.promotion.ledger import Ledger, SigningKey
 from components.promotion.registry import Registry
 from components.promotion.registry_rules import Rules
 from components.promotion.roles import Role, Roll, give
-from components.settings import Settings, load_settings
+from components.settings import PLACEHOLDER, Settings, load_settings
 
 EXTENSION = "osteoflow-guard"
 # Whom a server of one machine begins with; a team names its own people (`osteoflow users add`).
@@ -57,6 +57,8 @@ def create_app() -> Any:
 
     if auth.auth_config.authorization_function != AUTHENTICATE:
         raise ConfigError(f"MLFLOW_AUTH_CONFIG_PATH: the file must say authorization_function = {AUTHENTICATE}")
+    if PLACEHOLDER in f"{auth.auth_config.database_uri} {auth.auth_config.admin_password}":
+        raise ConfigError(f"MLFLOW_AUTH_CONFIG_PATH: the file still says {PLACEHOLDER}")
     app.extensions[EXTENSION] = (rules, Passwords())
     guarded = auth.create_app(app)  # registers its own before_request first: users are known when ours runs
     for user, password in read_passwords(settings.state).items():
