@@ -55,10 +55,7 @@ def create_app() -> Any:
     )
     from mlflow.server import app, auth
 
-    if auth.auth_config.authorization_function != AUTHENTICATE:
-        raise ConfigError(f"MLFLOW_AUTH_CONFIG_PATH: the file must say authorization_function = {AUTHENTICATE}")
-    if PLACEHOLDER in f"{auth.auth_config.database_uri} {auth.auth_config.admin_password}":
-        raise ConfigError(f"MLFLOW_AUTH_CONFIG_PATH: the file still says {PLACEHOLDER}")
+    require_guard(auth.auth_config)
     app.extensions[EXTENSION] = (rules, Passwords())
     guarded = auth.create_app(app)  # registers its own before_request first: users are known when ours runs
     for user, password in read_passwords(settings.state).items():
@@ -67,6 +64,19 @@ def create_app() -> Any:
     _guard(app, rules)
     _drop_assistant(guarded)
     return guarded
+
+
+def require_guard(config: Any) -> None:
+    """Refuse to serve with an auth configuration that would not ask `authenticate`, or is only half filled in.
+
+    Raises:
+        ConfigError: names what the file has to say.
+    """
+    where = "basic_auth.ini (MLFLOW_AUTH_CONFIG_PATH)"
+    if config.authorization_function != AUTHENTICATE:
+        raise ConfigError(f"{where}: it must say authorization_function = {AUTHENTICATE}")
+    if PLACEHOLDER in f"{config.database_uri} {config.admin_password}":
+        raise ConfigError(f"{where}: it still says {PLACEHOLDER}")
 
 
 def server_command(settings: Settings) -> tuple[list[str], dict[str, str]]:
