@@ -24,6 +24,7 @@ NOUNS = {
     "components.model.evaluation",
     "components.model.statistics",
     "components.promotion.ledger",
+    "components.promotion.roles",
     "components.promotion.signers",
     "components.serving.bundle",
     "components.serving.caution",

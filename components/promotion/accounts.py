@@ -87,8 +87,10 @@ class Accounts:
                     self._opened = store
                 yield self._opened
             except MlflowException as error:
-                raise ConfigError(f"the registry's accounts: {' '.join(str(error.message).split())}") from None
-            except SQLAlchemyError as error:  # its text may hold the database's address
+                if error.error_code == "INVALID_PARAMETER_VALUE":
+                    raise ConfigError(f"the registry's accounts: {' '.join(str(error.message).split())}") from None
+                raise Unavailable(f"the registry's accounts: {error.error_code}; is its database up?") from None
+            except SQLAlchemyError as error:  # its text may hold the database's address, and what was written
                 raise Unavailable(f"the registry's accounts: {type(error).__name__}; is its database up?") from None
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from components.errors import BundleCorrupt, LedgerCorrupt
 from components.promotion.ledger import Entry, Ledger
-from components.promotion.signers import Signed, decision_of
+from components.promotion.signers import behind, decision_of
 from components.serving.bundle import Bundle
 
 log = logging.getLogger("osteoflow.serving")
@@ -17,12 +17,12 @@ log = logging.getLogger("osteoflow.serving")
 
 @dataclass(frozen=True)
 class Serving:
-    """The champion in memory: its bundle, and the ledger entries that put it there."""
+    """The champion in memory: its bundle, and the ledger entries that put it there: the move, and every approval."""
 
     bundle: Bundle
     version: str
     entry: Entry
-    approval: Entry
+    approvals: tuple[Entry, ...]
 
 
 @dataclass(frozen=True)
@@ -80,16 +80,17 @@ class Champion:
                 "no_champion", "No model is approved; a reviewer approves one with `osteoflow approve` or in MLflow."
             )
         wanted = str(entry.body.get("bundle_hash"))
-        approval = next((e for e in reversed(entries) if _covers(e, entry) and _is_enough(e, entry, entries)), None)
-        if approval is None:
+        before = [e for e in entries if e.seq < entry.seq]
+        approvals = next((found for e in reversed(before) if _covers(e, entry) and (found := _signed(e, before))), ())
+        if not approvals:
             return Off("unsigned", "The model in line to serve lacks a signed approval; reviewers approve it first.")
-        return self._open(entry, approval, wanted)
+        return self._open(entry, approvals, wanted)
 
-    def _open(self, entry: Entry, approval: Entry, wanted: str) -> Serving | Off:
+    def _open(self, entry: Entry, approvals: tuple[Entry, ...], wanted: str) -> Serving | Off:
         version = str(entry.body.get("version"))
         known = self._known[1] if self._known else None
         if isinstance(known, Serving) and known.bundle.hash == wanted:
-            return Serving(known.bundle, version, entry, approval)
+            return Serving(known.bundle, version, entry, approvals)
         try:
             bundle = Bundle.open(self._bundles / wanted, expected_hash=wanted)
         except BundleCorrupt as error:
@@ -98,7 +99,7 @@ class Champion:
                 "bundle", f"The files of approved model version {version} are missing or altered; roll it out again."
             )
         log.info("version %s serves now, bundle %s", version, wanted[:12])
-        return Serving(bundle, version, entry, approval)
+        return Serving(bundle, version, entry, approvals)
 
 
 def _covers(approval: Entry, move: Entry) -> bool:
@@ -110,10 +111,8 @@ def _covers(approval: Entry, move: Entry) -> bool:
     return all(approval.body.get(key) == move.body.get(key) for key in ("name", "bundle_hash"))
 
 
-def _is_enough(approval: Entry, move: Entry, entries: list[Entry]) -> bool:
-    """Whether a pass is behind `approval` that had, before `move`, all the signatures it asks for, this one too."""
-    decision = decision_of(approval, entries)
-    if decision is None or decision.body.get("verdict") != "passed":
-        return False
-    signed = Signed.of(decision, (e for e in entries if e.seq < move.seq))
-    return signed.completing is not None and approval in signed.approvals
+def _signed(approval: Entry, entries: list[Entry]) -> tuple[Entry, ...]:
+    """Every approval of the passed decision that `approval` is about, if they are enough and it is one of them."""
+    decision, signed = decision_of(approval, entries), behind(approval, entries)
+    passed = decision is not None and decision.body.get("verdict") == "passed"
+    return signed.approvals if passed and signed.completing and approval in signed.approvals else ()
