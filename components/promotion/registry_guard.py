@@ -12,9 +12,10 @@ import json
 import secrets
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
-from components.errors import ConfigError, OsteoflowError, PromotionRefused, Unavailable
+from components.errors import ConfigError, LedgerCorrupt, OsteoflowError, PromotionRefused, Unavailable
 from components.promotion.accounts import ADMIN, AUTHENTICATE, configure, create_passwords, read_passwords
 from components.promotion.ledger import Ledger, SigningKey
 from components.promotion.registry import Registry
@@ -58,9 +59,10 @@ def create_app() -> Any:
     require_guard(auth.auth_config)
     app.extensions[EXTENSION] = (rules, Passwords())
     guarded = auth.create_app(app)  # registers its own before_request first: users are known when ours runs
-    for user, password in read_passwords(settings.state).items():
-        if rules.roll().of(user) and not auth.store.has_user(user):
-            auth.store.create_user(user, password)
+    with suppress(LedgerCorrupt):  # then nobody is known, and every request is told why
+        for user, password in read_passwords(settings.state).items():
+            if rules.roll().of(user) and not auth.store.has_user(user):
+                auth.store.create_user(user, password)
     _guard(app, rules)
     _drop_assistant(guarded)
     return guarded
@@ -117,7 +119,10 @@ def first_people(settings: Settings) -> dict[str, str]:
         User -> first password, of those whose password was not changed since.
     """
     ledger = Ledger(settings.ledger_path, witness=settings.key_dir)
-    roll = Roll(ledger.entries())
+    try:
+        roll = Roll(ledger.entries())
+    except LedgerCorrupt:  # the guard lets nobody in then; what starts beside it still serves
+        return create_passwords(settings.state, ())
     new = [name for name in FIRST if roll.last(name) is None]
     passwords = create_passwords(settings.state, new)
     for name in new:

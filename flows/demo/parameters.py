@@ -35,6 +35,7 @@ CHANGES: dict[str, Any] = {
     "gate.margin": 0.15,
     "gate.min_positives": 30,
     "gate.min_negatives": 30,
+    "gate.signers": 1,  # one reviewer plays in it
     "feedback.audit_share": 0.5,
 }
 

@@ -11,13 +11,15 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from components.errors import ConfigError
+from components.errors import ConfigError, LedgerCorrupt
 from components.promotion.accounts import AUTHENTICATE, CONFIG, Accounts, generate, read_passwords
 from components.promotion.approve import roll_out
 from components.promotion.ledger import Ledger, SigningKey
 from components.promotion.people import People
+from components.promotion.register import Registry
 from components.promotion.registry_guard import first_people, require_guard
-from components.promotion.roles import Roll
+from components.promotion.registry_rules import Rules
+from components.promotion.roles import Roll, give
 from components.settings import Settings
 from tests.promotion.conftest import REPOSITORY
 from tests.promotion.guarded import DOORS, NAME, refused
@@ -257,6 +259,26 @@ def test_who_was_removed_does_not_come_back_with_a_restart(tmp_path):
     assert read_passwords(settings.state) == first_people(settings)
     roll = Roll(ledger.entries())
     assert (roll.of("monitor"), roll.of("reviewer")) == (frozenset(), {"reviewer"})
+    # Killed half way: an account without a role gets both, a role that is gone takes the account with it.
+    people.accounts.open("reader-a", generate())
+    assert people.add("reader-a", ["reader"], generate()).body["roles"] == ["reader"]
+    give(ledger=ledger, person="reader-a", roles=(), user="operator", key=people.key)
+    people.remove("reader-a")
+    assert people.accounts.names() == ["reviewer"]
+
+
+def test_a_damaged_ledger_names_nobody_and_stops_no_start(tmp_path):
+    """`osteoflow up` still starts the clinic page; the guard refuses everybody until the ledger is repaired."""
+    settings = Settings(workspace=tmp_path, state_dir=tmp_path / "state", key_dir=tmp_path / "keys", user="operator")
+    first = first_people(settings)
+    settings.ledger_path.write_bytes(settings.ledger_path.read_bytes().replace(b'"reviewer"', b'"engineer"', 1))
+
+    assert first_people(settings) == first
+    rules = Rules(
+        ledger=Ledger(settings.ledger_path), registry=Registry("sqlite://", artifact_root=tmp_path), key_dir=tmp_path
+    )
+    with pytest.raises(LedgerCorrupt, match="its content does not match its hash"):
+        rules.admit("reviewer", "GET", "/")
 
 
 @pytest.mark.parametrize(
