@@ -23,8 +23,11 @@ from components.promotion.standing import has_passed
 
 Rule = Callable[[Any, str], None]
 SAFE = ("GET", "HEAD", "OPTIONS")
-# Last words of the routes that read although they are posted to; whatever else is posted counts as writing.
-READING = ("search", "search-datasets", "get-latest-versions", "batchGetInfos", "presigned-download-url", "graphql")
+# Ends of the routes that read although they are posted to; whatever else is posted counts as writing.
+READING = (
+    "/search", "/search-datasets", "/get-latest-versions", "/graphql", "/presigned-download-url", "/batchGetInfos",
+    "/traces/metrics",
+)  # fmt: skip
 # What a reviewer writes.
 REVIEWING = ("/registered-models/alias", "/model-versions/set-tag", "/model-versions/delete-tag")
 
@@ -70,7 +73,7 @@ class Rules:
         roles = self.roll().of(user)
         if not roles and not administers:
             raise PromotionRefused(f"{user!r} has no role here; `osteoflow users` gives one, where the server runs")
-        if method in SAFE or route.rpartition("/")[2] in READING:
+        if method in SAFE or route.endswith(READING):
             return
         if "/mlflow/users/" in route:
             if route.endswith("/update-password") and subject == user:

@@ -62,6 +62,7 @@ def test_a_monitor_reads_and_writes_nothing(server, passed, add):
         ("GET", f"runs/get?run_id={run}", {}),
         ("POST", "runs/search", {"experiment_ids": [experiment]}),
         ("POST", "experiments/search", {"max_results": 5}),
+        ("POST", "registered-models/get-latest-versions", {"name": NAME}),
     ]
     writes = [
         ("POST", "runs/create", {"experiment_id": experiment}),
@@ -75,7 +76,7 @@ def test_a_monitor_reads_and_writes_nothing(server, passed, add):
     ]
     for door in DOORS:
         assert [server.ask(monitor, method, call, door=door, **body).status_code for method, call, body in reads] == (
-            [200] * 4
+            [200] * 5
         )
         for method, call, body in writes:
             said = server.ask(monitor, method, call, door=door, **body)
