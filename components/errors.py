@@ -6,6 +6,7 @@
         UnreadableImage      not a radiograph this version can decode
         MissingPatient       an image without the patient it belongs to
         UnknownLabel         a label outside the vocabulary
+        UnknownReader        a read in the name of somebody who is no reader here
         PatientLeak          one patient on two sides of the split
         ExpectationsFailed   the data set breaks its contract
         BundleCorrupt        a release bundle whose parts do not match its manifest
@@ -49,6 +50,10 @@ class MissingPatient(DataError):
 
 class UnknownLabel(DataError):
     """A label outside the vocabulary (see radiograph/labels.py)."""
+
+
+class UnknownReader(DataError):
+    """A read in the name of somebody whom the roles in the ledger do not name as a reader."""
 
 
 class PatientLeak(DataError):

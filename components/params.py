@@ -283,6 +283,7 @@ class Gate(Section):
     min_positives: int = Field(ge=1)
     min_negatives: int = Field(ge=1)
     look_budget: int = Field(ge=1)
+    signers: int = Field(ge=1, description="reviewers who must sign the same decision")
     slices: SliceRules
     calibration: Demand
     heat_map: Demand

@@ -15,6 +15,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from components.errors import ConfigError
 
+PLACEHOLDER = "CHANGE-ME"  # what the examples in infra/ hold in place of every secret
+
 
 def _key_dir() -> Path:
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "osteoflow"
@@ -37,8 +39,6 @@ class Settings(BaseSettings):
     dicomweb_token: SecretStr | None = Field(default=None, description="bearer token for a PACS, instead of a password")
     mlflow_tracking_uri: str | None = Field(default=None, description="default: SQLite in <state>")
     mlflow_password: SecretStr | None = Field(default=None, description="basic-auth password of `user`")
-    reviewers: str = Field(default="reviewer", description="users of the registry's server who may approve, by comma")
-    services: str = Field(default="osteoflow", description="its accounts that flows use, by comma")
     database_url: str | None = Field(default=None, description="prediction log; default: SQLite in <state>")
 
     host: str = "127.0.0.1"
@@ -85,11 +85,14 @@ def load_settings(workspace: Path | None = None) -> Settings:
     """Read the environment; `workspace` overrides OSTEOFLOW_WORKSPACE.
 
     Raises:
-        ConfigError: a variable has the wrong type.
+        ConfigError: a variable has the wrong type, or holds what an example file says instead of a value.
     """
     try:
         settings = Settings() if workspace is None else Settings(workspace=workspace)
     except ValidationError as error:
         problems = "; ".join(f"OSTEOFLOW_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
         raise ConfigError(f"environment: {problems}") from None
+    plain = {n: v.get_secret_value() if isinstance(v, SecretStr) else v for n, v in settings}
+    if left := [name for name, value in plain.items() if isinstance(value, str) and PLACEHOLDER in value]:
+        raise ConfigError(f"environment: OSTEOFLOW_{', OSTEOFLOW_'.join(left).upper()}: still {PLACEHOLDER}")
     return settings.model_copy(update={"workspace": settings.workspace.resolve()})

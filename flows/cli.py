@@ -18,6 +18,7 @@ from flows.data_cli import data_app
 from flows.reproduce_cli import reproduce
 from flows.terminal import As, Json, say, settings_of
 from flows.testset_cli import testset_app
+from flows.users_cli import users_app
 
 app = typer.Typer(
     name="osteoflow",
@@ -149,14 +150,16 @@ def approve(
     approver: As = None,
     as_json: Json = False,
 ) -> None:
-    """Approve a version that passed its gate, sign it, and begin its roll-out."""
+    """Approve a version that passed its gate, sign it, and begin its roll-out once enough reviewers have signed."""
     settings = settings_of(approver)
     from components.promotion.approve import approve as sign
+    from components.promotion.signers import behind
     from flows import clients
     from flows.promote import promote
 
+    ledger = clients.ledger(settings)
     entry = sign(
-        ledger=clients.ledger(settings),
+        ledger=ledger,
         registry=clients.registry(settings),
         name=clients.params(settings).gate.model,
         version=version,
@@ -164,11 +167,13 @@ def approve(
         rationale=rationale,
         key=clients.signing_key(settings, settings.user),
     )
-    way = promote()
-    text = f"Version {version} approved by {settings.user} (ledger entry {entry.seq}, signed). {way.text()}"
+    way, signed = promote(), behind(entry, ledger.entries())
+    live = way.text() if signed.completing else f"Not live: {signed.text()}."
+    text = f"Version {version} approved by {settings.user} (ledger entry {entry.seq}, signed). {live}"
     text += clients.still_off(settings)
     body = {"version": version, "approver": settings.user, "entry": entry.seq, "rolled_out": way.rolled_out}
-    say(text, body | {"staged": way.model_dump()["staged"]}, as_json)
+    body |= {"staged": way.model_dump()["staged"], "signed": len(signed.approvals), "signers": signed.needed}
+    say(text, body, as_json)
 
 
 @app.command()
@@ -282,6 +287,7 @@ for verb in (promote, stop, resume, reproduce):
 app.add_typer(audit_app, name="audit")
 app.add_typer(data_app, name="data")
 app.add_typer(testset_app, name="testset")
+app.add_typer(users_app, name="users")
 
 trace_app = typer.Typer(
     help="Follow a prediction to its training images, an image or a patient to the models that learned from them.",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from components.params import Params, load
+from components.promotion.accounts import CONFIG, Accounts
 from components.promotion.ledger import Ledger, SigningKey
+from components.promotion.people import People
 from components.promotion.register import Registry
 from components.radiograph.deidentify import Pseudonyms
 from components.serving.store import PredictionLog
@@ -56,6 +59,22 @@ def registry(settings: Settings) -> Registry:
     )
 
 
+def people(settings: Settings) -> People:
+    """Who may do what on the registry's server of this machine, and their accounts in its store.
+
+    Raises:
+        ConfigError: no server was ever configured here, as where the registry is another machine's.
+    """
+    config = os.environ.get("MLFLOW_AUTH_CONFIG_PATH") or settings.state / CONFIG
+    return People(
+        ledger=ledger(settings),
+        accounts=Accounts.of(Path(config)),
+        state=settings.state,
+        user=settings.user,
+        key=signing_key(settings, settings.user),
+    )
+
+
 def prediction_log(settings: Settings) -> PredictionLog:
     """The prediction log, its tables made when missing."""
     log = PredictionLog(settings.log_url)
@@ -91,6 +110,7 @@ __all__ = [
     "ledger",
     "load_settings",
     "params",
+    "people",
     "prediction_log",
     "pseudonyms",
     "quarantine",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pydantic import BaseModel
 
 from components.errors import OsteoflowError
+from components.promotion.roles import Roll
 from components.settings import Settings
 from flows import clients
 from flows.environment import NO_TELEMETRY
@@ -66,6 +67,7 @@ def _findings(settings: Settings) -> Iterator[Finding]:
         "archive": _archive,
         "keys": _keys,
         "ledger": _ledger,
+        "people": _people,
         "registry": _registry,
         "champion": _champion,
         "predictions": _predictions,
@@ -106,6 +108,19 @@ def _keys(settings: Settings) -> str:
 def _ledger(settings: Settings) -> str:
     count = clients.ledger(settings).verify()
     return f"{count} entries, chain and signatures verify"
+
+
+def _people(settings: Settings) -> str:
+    roll, needed = Roll(clients.ledger(settings).entries()), clients.params(settings).gate.signers
+    if not roll:
+        return "nobody has a role yet: on this machine any name but the proposer's may approve"
+    reviewers = roll.holders("reviewer")
+    if len(reviewers) < needed:
+        raise OsteoflowError(
+            f"gate.signers asks for {needed} reviewers, {len(reviewers)} named; run `osteoflow users add NAME --role "
+            "reviewer`"
+        )
+    return f"{len(reviewers)} reviewer(s) of {needed} that have to sign"
 
 
 def _registry(settings: Settings) -> str:

@@ -204,7 +204,7 @@ def _announce(settings: Settings, stack: list[Part]) -> None:
     console = Console()
     console.print(table)
     console.print(
-        f"MLflow's users and passwords: {settings.state / 'mlflow-users.json'} (readable by you alone). Logs: "
-        f"{settings.state / 'logs'}. Ctrl-C stops everything.",
+        f"MLflow's first users and passwords: {settings.state / 'mlflow-users.json'} (readable by you alone); "
+        f"`osteoflow users` names others. Logs: {settings.state / 'logs'}. Ctrl-C stops everything.",
         soft_wrap=True,
     )

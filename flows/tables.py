@@ -13,6 +13,7 @@ from rich.table import Table
 from components.dataset.quarantine import Waiting
 from components.model.evaluation import WEAK
 from components.promotion.ledger import Entry
+from components.promotion.people import Person
 from components.promotion.registry import Version
 
 SHOWN_METRICS = {"auroc": "AUROC", "sensitivity": "Se", "specificity": "Sp"}
@@ -48,6 +49,15 @@ def version_table(name: str, versions: Sequence[Version]) -> str:
         for version in versions
     ]
     return rendered(name, ("version", "alias", "verdict", "AUROC", "evidence", "commit", "proposer", "created"), rows)
+
+
+def people_table(people: Sequence[Person]) -> str:
+    """Who may do what on the registry's server, by name."""
+    rows = [
+        (p.name, ", ".join(p.roles) or "none", "yes" if p.account else "no", p.given_by or "", (p.given or "")[:16])
+        for p in people
+    ]
+    return rendered("people", ("name", "roles", "can sign in", "given by", "given (UTC)"), rows)
 
 
 def quarantine_table(folder: Path, groups: Sequence[Waiting]) -> str:
@@ -87,6 +97,8 @@ def _essence(entry: Entry) -> str:
         )
     if entry.kind == "withdrawal":
         return f"a patient of {body['images']} images, {len(body['models'])} model version(s); {body['reason']}"
+    if entry.kind == "role":
+        return f"{body['person']}: {', '.join(body['roles']) or 'no role any more'}"
     if entry.kind == "feedback":
         return f"{body['settled']} cases settled, {body['overturned']} against the model"
     parts = [f"version {body['version']}"] if "version" in body else []

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from components.dataset import store
 from components.errors import DataError
+from components.promotion.signers import behind
 from components.settings import Settings
 from flows import clients
 
@@ -78,6 +79,7 @@ def prediction(settings: Settings, identity: str) -> PredictionTrace:
     ledger = clients.ledger(settings)
     bundle_hash = row.bundle_hash
     approval = next((e for e in reversed(ledger.entries("approval")) if e.body.get("bundle_hash") == bundle_hash), None)
+    approvals = behind(approval, ledger.entries()).approvals if approval else ()
     decision = next((e for e in reversed(ledger.entries("decision")) if e.body.get("bundle_hash") == bundle_hash), None)
     learned = pd.read_parquet(settings.state / "bundles" / bundle_hash / "training_images.parquet")
     events = _events(settings, set(learned["image_id"]))
@@ -91,8 +93,8 @@ def prediction(settings: Settings, identity: str) -> PredictionTrace:
         },
         bundle_hash=bundle_hash,
         version=row.version,
-        approver=approval.body["approver"] if approval else None,
-        rationale=approval.body["rationale"] if approval else None,
+        approver=", ".join(str(e.signer) for e in approvals) or None,
+        rationale="; ".join(str(e.body["rationale"]) for e in approvals) or None,
         git_commit=decision.body.get("git_commit") if decision else None,
         data_sha256=decision.body.get("data_sha256") if decision else None,
         training_images=len(learned),

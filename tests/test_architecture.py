@@ -27,6 +27,8 @@ NOUNS = {
     "components.model.slices",
     "components.model.statistics",
     "components.promotion.ledger",
+    "components.promotion.roles",
+    "components.promotion.signers",
     "components.promotion.signing",
     "components.serving.bundle",
     "components.serving.caution",

@@ -73,7 +73,7 @@ def test_compose_asks_for_every_variable_that_the_example_sets():
 
 def test_no_file_holds_a_secret():
     """A password or key is a variable, a file the operator makes, or CHANGE-ME."""
-    words = r"(?i)^[^#\n]*(?:password|secret_key|secret_access_key)\"?\s*[:=]\s*\"?(?!CHANGE-ME|\$\{)[A-Za-z0-9+/]{8,}"
+    words = r"(?i)^[^#\n]*(?:password|secret_key|secret_access_key)\"? *[:=] *\"?(?!CHANGE-ME|\$\{)[A-Za-z0-9+/]{8,}"
 
     assert [
         path for path, text in texts().items() if path != "README.md" and re.search(words, text, re.MULTILINE)

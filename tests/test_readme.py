@@ -70,6 +70,11 @@ ELSEWHERE = {
     "make test",
     "make up",
     "osteoflow up",
+    "osteoflow users add NAME --role reviewer",
+    "osteoflow users list",
+    "osteoflow users password NAME",
+    "osteoflow users remove NAME",
+    "osteoflow users role NAME --role monitor",
     "osteoflow intake s3://bucket/prefix",
     'osteoflow intake "dicomweb+https://host/dicom-web?StudyDate=20260101-20260131"',
 }

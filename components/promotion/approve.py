@@ -18,6 +18,7 @@ from components.promotion.advance import Compared, advance
 from components.promotion.ledger import Entry, Ledger, SigningKey
 from components.promotion.register import verified_hash
 from components.promotion.registry import CHALLENGER, CHAMPION, Registry, Version
+from components.promotion.roles import Roll
 from components.promotion.signing import word
 
 MEANING = "approved for clinical decision support use as champion"
@@ -27,7 +28,8 @@ MEANING_BACK = "returned to clinical decision support use as champion"
 def approve(
     *, ledger: Ledger, registry: Registry, name: str, version: int, approver: str, rationale: str, key: SigningKey
 ) -> Entry:
-    """Sign that `version` may serve. Nothing moves yet: `roll_out` does that.
+    """Sign that `version` may serve. Nothing moves yet: `roll_out` does that, once as many have signed as
+    the decision's protocol asks for.
 
     Saying it again about the same decision returns one's first entry.
 
@@ -38,7 +40,8 @@ def approve(
 
     Raises:
         PromotionRefused: no passed decision about exactly this bundle, a decision that another champion has
-            overtaken, the proposer's own build, or no rationale. The message says which.
+            overtaken, the proposer's own build, no reviewer (where roles are given), or no rationale. The message
+            says which.
         ConfigError: there is no such version.
     """
     found = registry.version(name, version)
@@ -56,6 +59,9 @@ def approve(
         proposers = {str(who).casefold() for who in (found.proposer, decision.body.get("proposer"))}
         if approver.casefold() in proposers:  # `Reviewer` is no second person
             raise PromotionRefused(f"{what}: {approver!r} proposed it; another person has to approve it")
+        roll = Roll(ledger.entries())
+        if roll and "reviewer" not in roll.of(approver):
+            raise PromotionRefused(f"{what}: {approver!r} is no reviewer; see `osteoflow users list`")
         for earlier in ledger.entries("approval"):
             if (earlier.body.get("decision_hash"), earlier.signer) == (decision.hash, approver):
                 return earlier
@@ -81,7 +87,8 @@ def roll_out(
     alerts: Sequence[Entry] = (),
     bundles: Path | None = None,
 ) -> list[Entry]:
-    """Take every signed approval that is not live yet its next step, oldest first, exactly once; see `advance`.
+    """Take every version that is approved by as many as its decision asks for, and not live yet, its next step, oldest
+    first, exactly once; see `advance`.
 
     An approval whose decision was taken against a champion that has changed since is passed over.
 

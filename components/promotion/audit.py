@@ -17,6 +17,7 @@ from components.errors import DataError, LedgerCorrupt, OsteoflowError
 from components.promotion.decision import Decision, protocol_hash
 from components.promotion.ledger import Entry
 from components.promotion.register import MANIFEST, verified_hash
+from components.promotion.signers import Signed
 
 
 class Finding(BaseModel):
@@ -113,7 +114,7 @@ def record(decision: Entry) -> str:
         DataError: it is not.
     """
     found = read_record(decision)
-    if (stated := found.protocol_sha256) != (counted := protocol_hash(found.protocol)):
+    if (stated := found.protocol_sha256) != (counted := protocol_hash(decision.body["protocol"])):
         raise DataError(f"ledger entry {decision.seq}: protocol {counted[:12]} where the record states {stated[:12]}")
     return f"ledger entry {decision.seq}: {found.verdict} on {found.images} images, protocol {stated[:12]}"
 
@@ -175,6 +176,9 @@ def _way_up(rollout: Entry, known: dict[str, Entry]) -> tuple[Entry, Entry]:
     _require(decision.body.get("verdict") == "passed", rollout, "its decision is no pass")
     _require(len(bundles) == 1, rollout, f"decision, approval and {rollout.kind} name different bundles")
     _require(approval.signer != decision.body.get("proposer"), rollout, "its proposer approved it")
+    signed = Signed.of(decision, (entry for entry in known.values() if entry.seq < rollout.seq))
+    _require(signed.completing is not None, rollout, signed.text())
+    _require(approval in signed.approvals, rollout, f"its approval by {approval.signer!r} does not count")
     return decision, approval
 
 

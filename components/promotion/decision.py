@@ -106,6 +106,11 @@ class EarlierProtocol(_Part):
     min_negatives: int
     look_budget: int
 
+    @property
+    def signers(self) -> int:
+        """One signature was all there was to ask for."""
+        return 1
+
 
 class Decision(_Part):
     """What goes into the ledger as kind "decision". `name` to `proposer` are what an approval is checked against."""
@@ -196,6 +201,8 @@ class Decision(_Part):
             "Test images": f"`{self.test_sha256}`",
             "Protocol": f"`{self.protocol_sha256}`",
         }
+        if self.protocol.signers > 1:
+            facts["Signatures"] = f"{self.protocol.signers} reviewers have to sign this decision"
         lines += ["", "### Versions", "", "| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in facts.items())]
         return "\n".join([*lines, "", "Decision support for research; not a medical device.", ""])
 
@@ -229,6 +236,7 @@ def schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Decision.model_json_schema()}
 
 
-def protocol_hash(protocol: Gate | EarlierProtocol) -> str:
-    """Identity of the protocol a decision was taken under."""
-    return hashlib.sha256(canonical(protocol.model_dump(mode="json"))).hexdigest()
+def protocol_hash(protocol: Gate | EarlierProtocol | dict[str, Any]) -> str:
+    """Identity of the protocol a decision was taken under; of a record's as it stands there, whatever came in since."""
+    plain = protocol if isinstance(protocol, dict) else protocol.model_dump(mode="json")
+    return hashlib.sha256(canonical(plain)).hexdigest()

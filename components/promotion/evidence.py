@@ -25,6 +25,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.errors import ConfigError, DataError, LedgerCorrupt
+from components.params import Gate
 from components.promotion import audit
 from components.promotion.audit import Finding, Promoted, finding
 from components.promotion.commits import tied
@@ -33,7 +34,8 @@ from components.promotion.ledger import GENESIS, Entry, Ledger, SigningKey, cano
 from components.promotion.signing import is_signed
 
 INDEX = "evidence.json"
-EVERYBODY = ("stop", "resume", "refresh", "repair")  # entries that concern every version
+EVERYBODY = ("stop", "resume", "refresh", "repair", "role")  # entries that concern every version
+LINEAGE = ("decision", "role")  # without them no signature counts
 NAMING = ("bundle_hash", "challenger_hash", "champion_hash", "replaced_hash")
 README = """# Evidence of {name} version {version}
 
@@ -220,7 +222,7 @@ def _checks(folder: Path, index: Index) -> dict[str, Callable[[], str]]:
         record, files = _json(folder / "decision.json"), tied(folder / "code", index.git_commit)
         audit.same("uv.lock", files["uv.lock"], record["lock_sha256"])
         params = yaml.safe_load(files["params.yaml"])
-        if params["gate"] != record["protocol"]:
+        if _gate(params["gate"]) != _gate(record["protocol"]):
             raise DataError("params.yaml: its gate is not the protocol of the decision")
         names = [f"{params['paths'][folder]}.dvc" for folder in ("studies", "labels")]
         data = pointers({name: files[name] for name in names if name in files})
@@ -248,7 +250,7 @@ def artifact(record: bytes) -> str:
 
 def _lineage(folder: Path, index: Index) -> Iterator[Finding]:
     """How the version became champion, where it did."""
-    entries = [e for e in _entries(folder) if e.body.get("bundle_hash") == index.bundle_hash or e.kind == "decision"]
+    entries = [e for e in _entries(folder) if e.body.get("bundle_hash") == index.bundle_hash or e.kind in LINEAGE]
     found = list(audit.promoted(entries, index.name))
     yield from (f for f in found if isinstance(f, Finding))
     for way in (f for f in found if isinstance(f, Promoted)):
@@ -287,6 +289,13 @@ def _concerns(entry: Entry, name: str, version: int, bundle_hash: str) -> bool:
     body = entry.body
     named = (body.get("name"), body.get("version")) == (name, version)
     return entry.kind in EVERYBODY or named or any(body.get(key) == bundle_hash for key in NAMING)
+
+
+def _gate(protocol: Any) -> Gate:
+    try:
+        return Gate.model_validate(protocol)
+    except ValidationError:
+        raise DataError("params.yaml or the decision: its gate is no protocol of this version") from None
 
 
 def _entries(folder: Path) -> list[Entry]:

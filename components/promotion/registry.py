@@ -91,7 +91,7 @@ class Registry:
         from mlflow.exceptions import MlflowException
 
         login = self._login if self._login["MLFLOW_TRACKING_PASSWORD"] else {}
-        with _environment(_ENVIRONMENT | login), _quiet():
+        with _environment(_ENVIRONMENT | login), quiet():
             try:
                 if self._client is None:
                     self._make_folders()
@@ -282,7 +282,7 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No migration log, no deprecation of MLflow's own making, reaches the reader of a command's output."""
     loggers = [logging.getLogger(name) for name in ("alembic", "mlflow")]
     levels = [logger.level for logger in loggers]

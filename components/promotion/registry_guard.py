@@ -1,27 +1,36 @@
 """App entry point: MLflow's server with basic-auth and this house's rules (`mlflow server --app-name osteoflow-guard`).
 
 The gate's verdict and a person's approval are enforced where people act: REST and the UI's own calls reach the same
-guard, after MLflow has authenticated the user. A refusal is 403 with the reason in MLflow's own error form.
+guard. `authenticate` lets in who has the password and a role that covers the request, `_guard` asks the rule of each
+guarded call. Roles are read from the ledger at every request. A refusal is 403 with the reason in MLflow's own form.
 """
 
 from __future__ import annotations
 
+import hmac
 import json
-import os
 import secrets
 import sys
 from collections.abc import Awaitable, Callable
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
-from components.errors import ConfigError, OsteoflowError, PromotionRefused, Unavailable
-from components.promotion.ledger import Ledger
+from components.errors import ConfigError, LedgerCorrupt, OsteoflowError, PromotionRefused, Unavailable
+from components.promotion.accounts import ADMIN, AUTHENTICATE, configure, create_passwords, read_passwords
+from components.promotion.ledger import Ledger, SigningKey
 from components.promotion.registry import Registry
 from components.promotion.registry_rules import Rules
-from components.settings import Settings, load_settings
+from components.promotion.roles import Role, Roll, give
+from components.settings import PLACEHOLDER, Settings, load_settings
 
-ADMIN = "admin"
-PASSWORDS = "mlflow-users.json"
+EXTENSION = "osteoflow-guard"
+# Whom a server of one machine begins with; a team names its own people (`osteoflow users add`).
+FIRST: dict[str, Role] = {
+    "engineer": "engineer",
+    "reviewer": "reviewer",
+    "monitor": "monitor",
+    "osteoflow": "service",
+}
 ASSISTANT = "/mlflow/assistant"
 # MLflow's error code and HTTP status for each branch of the error tree; the first match counts.
 ANSWERS: tuple[tuple[type[OsteoflowError], str, int], ...] = (
@@ -36,7 +45,7 @@ def create_app() -> Any:
     """The guarded app, for `mlflow server`; configured by the environment that `server_command` sets.
 
     Raises:
-        ConfigError: the environment names no store, or a server instead of one.
+        ConfigError: the environment names no store, or a server instead of one; or MLflow would not ask this guard.
     """
     settings = load_settings()
     _require_store(settings.tracking_uri)
@@ -44,31 +53,45 @@ def create_app() -> Any:
         ledger=Ledger(settings.ledger_path, witness=settings.key_dir),
         registry=Registry(settings.tracking_uri, artifact_root=settings.artifact_root),
         key_dir=settings.key_dir,
-        reviewers=_names(settings.reviewers),
-        services=_names(settings.services),
     )
     from mlflow.server import app, auth
 
+    require_guard(auth.auth_config)
+    app.extensions[EXTENSION] = (rules, Passwords())
     guarded = auth.create_app(app)  # registers its own before_request first: users are known when ours runs
-    for user, password in read_passwords(settings.state).items():
-        if not auth.store.has_user(user):
-            auth.store.create_user(user, password)
+    with suppress(LedgerCorrupt):  # then nobody is known, and every request is told why
+        for user, password in read_passwords(settings.state).items():
+            if rules.roll().of(user) and not auth.store.has_user(user):
+                auth.store.create_user(user, password)
     _guard(app, rules)
     _drop_assistant(guarded)
     return guarded
 
 
+def require_guard(config: Any) -> None:
+    """Refuse to serve with an auth configuration that would not ask `authenticate`, or is only half filled in.
+
+    Raises:
+        ConfigError: names what the file has to say.
+    """
+    where = "basic_auth.ini (MLFLOW_AUTH_CONFIG_PATH)"
+    if config.authorization_function != AUTHENTICATE:
+        raise ConfigError(f"{where}: it must say authorization_function = {AUTHENTICATE}")
+    if PLACEHOLDER in f"{config.database_uri} {config.admin_password}":
+        raise ConfigError(f"{where}: it still says {PLACEHOLDER}")
+
+
 def server_command(settings: Settings) -> tuple[list[str], dict[str, str]]:
     """What starts the guarded server on this machine: arguments, and variables on top of the environment.
 
-    Writes the auth configuration and the users' passwords on first use.
+    Writes the auth configuration, and on first use the first people and their passwords.
 
     Raises:
         ConfigError: `mlflow_tracking_uri` names another server.
     """
     _require_store(settings.tracking_uri)
     settings.artifact_root.mkdir(parents=True, exist_ok=True)
-    passwords = create_users(settings.state)
+    passwords = first_people(settings)
     argv = [sys.executable, "-m", "mlflow", "server", "--app-name", "osteoflow-guard", "--workers", "1"]
     argv += ["--host", settings.host, "--port", str(settings.mlflow_port), "--no-serve-artifacts"]
     env = {
@@ -76,12 +99,10 @@ def server_command(settings: Settings) -> tuple[list[str], dict[str, str]]:
         "OSTEOFLOW_STATE_DIR": str(settings.state),
         "OSTEOFLOW_KEY_DIR": str(settings.key_dir),
         "OSTEOFLOW_MLFLOW_TRACKING_URI": settings.tracking_uri,
-        "OSTEOFLOW_REVIEWERS": settings.reviewers,
-        "OSTEOFLOW_SERVICES": settings.services,
         # In the environment, not in the arguments: a PostgreSQL address carries a password.
         "MLFLOW_BACKEND_STORE_URI": settings.tracking_uri,
         "MLFLOW_DEFAULT_ARTIFACT_ROOT": settings.artifact_root.resolve().as_uri(),
-        "MLFLOW_AUTH_CONFIG_PATH": str(auth_config(settings.state, passwords[ADMIN])),
+        "MLFLOW_AUTH_CONFIG_PATH": str(configure(settings.state, passwords[ADMIN])),
         "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(32),
         "MLFLOW_BASIC_AUTH_FAIL_CLOSED": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -91,46 +112,78 @@ def server_command(settings: Settings) -> tuple[list[str], dict[str, str]]:
     return argv, env
 
 
-def auth_config(state: Path, admin_password: str) -> Path:
-    """Write basic-auth's configuration (0600) into `state` and return its path.
+def first_people(settings: Settings) -> dict[str, str]:
+    """Give a server of this machine one account for each role, once; whom the ledger knows already is left alone.
 
-    Everyone may read and edit; what editing may not do is the guard's business.
+    Returns:
+        User -> first password, of those whose password was not changed since.
     """
-    database = f"sqlite:///{(state / 'mlflow-auth.db').resolve()}".replace("%", "%%")
-    lines = ["[mlflow]", "default_permission = EDIT", f"database_uri = {database}"]
-    lines += [f"admin_username = {ADMIN}", f"admin_password = {admin_password}"]
-    lines += ["auth_cache_ttl_seconds = 60"]  # a password is hashed once a minute, not once a request
-    lines += ["authorization_function = mlflow.server.auth:authenticate_request_basic_auth"]
-    path = state / "basic_auth.ini"
-    _write_private(path, "\n".join(lines) + "\n")
-    return path
-
-
-def create_users(
-    state: Path, names: tuple[str, ...] = ("engineer", "reviewer", "monitor", "osteoflow")
-) -> dict[str, str]:
-    """Give the admin and `names` passwords, kept in `state`/mlflow-users.json (0600); those that have one keep it.
-
-    The server creates the accounts when it starts. `osteoflow` is the flows' own.
-    """
-    passwords = read_passwords(state)
-    missing = [name for name in (ADMIN, *names) if name not in passwords]
-    if missing:
-        passwords |= {name: secrets.token_urlsafe(18) for name in missing}
-        state.mkdir(parents=True, exist_ok=True)
-        _write_private(state / PASSWORDS, json.dumps(passwords, indent=1) + "\n")
+    ledger = Ledger(settings.ledger_path, witness=settings.key_dir)
+    try:
+        roll = Roll(ledger.entries())
+    except LedgerCorrupt:  # the guard lets nobody in then; what starts beside it still serves
+        return create_passwords(settings.state, ())
+    new = [name for name in FIRST if roll.last(name) is None]
+    passwords = create_passwords(settings.state, new)
+    for name in new:
+        key = SigningKey.open(settings.key_dir, settings.user)
+        give(ledger=ledger, person=name, roles=(FIRST[name],), user=settings.user, key=key)
     return passwords
 
 
-def read_passwords(state: Path) -> dict[str, str]:
-    """User -> password, empty before the first `create_users`."""
-    path = state / PASSWORDS
-    if not path.exists():
-        return {}
+class Passwords:
+    """Passwords that were right, so that one is hashed once and not at every request.
+
+    A mark covers the hash in the store too: a password that was changed, and an account that is gone, count at once.
+    """
+
+    def __init__(self) -> None:
+        self._secret = secrets.token_bytes(32)
+        self._right: set[bytes] = set()
+
+    def mark(self, stored: str, given: str) -> bytes:
+        """What is remembered of a password."""
+        return hmac.digest(self._secret, f"{stored}\0{given}".encode(), "sha256")
+
+    def remember(self, mark: bytes) -> None:
+        """Take this one as right from now on."""
+        self._right.add(mark)
+
+    def __contains__(self, mark: bytes) -> bool:
+        return mark in self._right
+
+
+def authenticate() -> Any:
+    """MLflow's `authorization_function`, asked at every request: who it is, and whether their role lets them in.
+
+    Returns:
+        The request's login, or the answer that refuses it: 401, or 403 with the reason in MLflow's own error form.
+    """
+    from flask import Response, current_app, request
+    from mlflow.exceptions import MlflowException
+    from mlflow.server import auth
+
+    rules, passwords = current_app.extensions[EXTENSION]
+    login = request.authorization
+    if login is None or not login.username or login.password is None:
+        return auth.make_basic_auth_response()
     try:
-        return {str(user): str(password) for user, password in json.loads(path.read_text(encoding="utf-8")).items()}
-    except (ValueError, AttributeError):
-        raise ConfigError(f"{path}: not a JSON object of users and passwords; remove it to have new ones") from None
+        account = auth.store.get_user(login.username)
+    except MlflowException:
+        return auth.make_basic_auth_response()
+    if (mark := passwords.mark(account.password_hash, login.password)) not in passwords:
+        answer = auth.authenticate_request_basic_auth()
+        if isinstance(answer, Response):
+            return answer
+        passwords.remember(mark)
+    route = request.url_rule.rule if request.url_rule else ""
+    body = request.get_json(silent=True) if "/mlflow/users/" in route else None
+    subject = str(body.get("username")) if isinstance(body, dict) else None
+    try:
+        rules.admit(login.username, request.method, route, subject=subject, administers=bool(account.is_admin))
+    except OsteoflowError as error:
+        return _answer(error)
+    return login
 
 
 def _guard(app: Any, rules: Rules) -> None:
@@ -156,14 +209,20 @@ def _guard(app: Any, rules: Rules) -> None:
         try:
             rule(_get_request_message(message()), g.mlflow_authenticated_user)  # parsed exactly as the handler will
         except OsteoflowError as error:
-            code, status = next((code, status) for kind, code, status in ANSWERS if isinstance(error, kind))
-            body = json.dumps({"error_code": code, "message": str(error)})
-            return Response(body, status=status, mimetype="application/json")
+            return _answer(error)
         except MlflowException as error:
             return Response(error.serialize_as_json(), status=error.get_http_status_code(), mimetype="application/json")
         return None
 
     app.before_request(check)
+
+
+def _answer(error: OsteoflowError) -> Any:
+    from flask import Response
+
+    code, status = next((code, status) for kind, code, status in ANSWERS if isinstance(error, kind))
+    body = json.dumps({"error_code": code, "message": str(error)})
+    return Response(body, status=status, mimetype="application/json")
 
 
 def _drop_assistant(guarded: Any) -> None:
@@ -186,17 +245,3 @@ def _require_store(uri: str) -> None:
         raise ConfigError(
             f"OSTEOFLOW_MLFLOW_TRACKING_URI={uri}: the server itself needs its store (sqlite, postgresql)"
         )
-
-
-def _names(listed: str) -> frozenset[str]:
-    return frozenset(name.strip() for name in listed.split(",") if name.strip())
-
-
-def _write_private(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.rename(path)

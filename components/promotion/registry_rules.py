@@ -7,6 +7,7 @@ and raises PromotionRefused, with the reason a person reads in the UI, when it m
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,19 @@ from components.errors import PromotionRefused
 from components.promotion.approve import approve
 from components.promotion.ledger import Ledger, SigningKey
 from components.promotion.registry import CHAMPION, PREFIX, RATIONALE, Registry
+from components.promotion.roles import Roll
+from components.promotion.signers import behind
 from components.promotion.standing import has_passed
 
 Rule = Callable[[Any, str], None]
+SAFE = ("GET", "HEAD", "OPTIONS")
+# Ends of the routes that read although they are posted to; whatever else is posted counts as writing.
+READING = (
+    "/search", "/search-datasets", "/get-latest-versions", "/graphql", "/presigned-download-url", "/batchGetInfos",
+    "/traces/metrics",
+)  # fmt: skip
+# What a reviewer writes.
+REVIEWING = ("/registered-models/alias", "/model-versions/set-tag", "/model-versions/delete-tag")
 
 
 class Rules:
@@ -28,18 +39,50 @@ class Rules:
         ledger: what was decided.
         registry: the store behind the server, addressed directly.
         key_dir: where reviewers' signing keys are.
-        reviewers: users who may approve.
-        services: accounts of the flows, which write `osteoflow.*` tags and descriptions.
     """
 
-    def __init__(
-        self, *, ledger: Ledger, registry: Registry, key_dir: Path, reviewers: frozenset[str], services: frozenset[str]
-    ) -> None:
+    def __init__(self, *, ledger: Ledger, registry: Registry, key_dir: Path) -> None:
         self.ledger = ledger
         self.registry = registry
         self.key_dir = key_dir
-        self.reviewers = reviewers
-        self.services = services
+        self._lock = threading.Lock()
+        self._known: tuple[object, Roll] = (object(), Roll())
+
+    def roll(self) -> Roll:
+        """Who holds which role now; the ledger is read again whenever its file has changed.
+
+        Raises:
+            LedgerCorrupt: it is damaged: nobody is known.
+        """
+        with self._lock:
+            mark = self.ledger.mark()
+            if self._known[0] != mark:
+                self._known = (mark, Roll(self.ledger.entries()))
+            return self._known[1]
+
+    def admit(
+        self, user: str, method: str, route: str, *, subject: str | None = None, administers: bool = False
+    ) -> None:
+        """Whether `user` may make this kind of request at all; what it may do to a version is for the rules below.
+
+        Args:
+            route: the server's pattern that the request's path fits, "" where it has none.
+            subject: whose account the request says it changes.
+            administers: MLflow's own administrator, who holds no role of this house and may do what no rule forbids.
+        """
+        roles = self.roll().of(user)
+        if not roles and not administers:
+            raise PromotionRefused(f"{user!r} has no role here; `osteoflow users` gives one, where the server runs")
+        if method in SAFE or route.endswith(READING):
+            return
+        if "/mlflow/users/" in route:
+            if route.endswith("/update-password") and subject == user:
+                return
+            raise PromotionRefused("accounts are managed with `osteoflow users`, which puts them on record")
+        if administers or roles & {"engineer", "service"} or ("reviewer" in roles and route.endswith(REVIEWING)):
+            return
+        held, more = ", ".join(sorted(roles)), " and approves" if "reviewer" in roles else ""
+        raise PromotionRefused(f"{user!r} ({held}) reads{more}; an engineer registers and edits")
 
     def by_request(self) -> dict[str, Rule]:
         """The rule of each guarded request, by the name of its protobuf message."""
@@ -70,12 +113,13 @@ class Rules:
         present = self.ledger.champion(message.name)
         if present is not None and str(present.body["version"]) == message.version:
             return  # the alias comes back to where the ledger says it belongs
-        if user not in self.reviewers:
+        if "reviewer" not in self.roll().of(user):
             raise PromotionRefused(f"{what}: {user!r} is no reviewer; only reviewers make a version {CHAMPION}")
         version = self.registry.version(message.name, int(message.version))
         if not (version.rationale or "").strip():
             raise PromotionRefused(f"{what}: add the tag {RATIONALE!r} with your reason first, then the alias again")
-        approve(
+        self._own_words(message.name, version.version, user, version.rationale or "")
+        approval = approve(
             ledger=self.ledger,
             registry=self.registry,
             name=message.name,
@@ -84,6 +128,19 @@ class Rules:
             rationale=version.rationale or "",
             key=SigningKey.open(self.key_dir, user),
         )
+        signed = behind(approval, self.ledger.entries())
+        if signed.completing is None:
+            raise PromotionRefused(f"{what}: {signed.text()}")
+
+    def _own_words(self, name: str, version: int, user: str, rationale: str) -> None:
+        """A second reviewer signs a reason of their own: the tag must not still hold what the first one wrote."""
+        for entry in self.ledger.entries("approval"):
+            same = (entry.body.get("name"), entry.body.get("version"), entry.body.get("rationale"))
+            if same == (name, version, rationale.strip()) and entry.signer != user:
+                raise PromotionRefused(
+                    f"{name} version {version}: the tag {RATIONALE!r} holds the words that {entry.signer!r} signed; "
+                    "write your own first, then the alias again"
+                )
 
     def delete_alias(self, message: Any, user: str) -> None:
         """The alias champion leaves a version only when the ledger names no champion, or by moving."""
@@ -103,7 +160,7 @@ class Rules:
         for tag in message.tags:
             if tag.key == RATIONALE:
                 raise PromotionRefused(f"{message.name}: a reviewer gives the {RATIONALE} after the gate")
-            if user not in self.services:
+            if "service" not in self.roll().of(user):
                 if tag.key == f"{PREFIX}proposer" and tag.value != user:
                     raise PromotionRefused(f"{message.name}: {user!r} cannot propose in the name of {tag.value!r}")
                 if tag.key == f"{PREFIX}verdict":
@@ -112,14 +169,14 @@ class Rules:
     def edit_tag(self, message: Any, user: str) -> None:
         """Our own tags belong to the flows, the rationale to reviewers, every other tag to everyone."""
         key = message.key.strip().lower()
-        if key.startswith(PREFIX) and user not in self.services:
+        if key.startswith(PREFIX) and "service" not in self.roll().of(user):
             raise PromotionRefused(f"{message.name}: tags that begin with {PREFIX} are written by the pipeline alone")
-        if key == RATIONALE and user not in self.reviewers:
+        if key == RATIONALE and "reviewer" not in self.roll().of(user):
             raise PromotionRefused(f"{message.name}: {user!r} is no reviewer; the {RATIONALE} is a reviewer's")
 
     def describe(self, message: Any, user: str) -> None:
         """The description is what a reviewer decides on."""
-        if user not in self.services:
+        if "service" not in self.roll().of(user):
             raise PromotionRefused(f"{message.name}: the description holds the decision record; the pipeline writes it")
 
     def never(self, reason: str) -> Rule:

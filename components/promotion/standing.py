@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from components.errors import PromotionRefused
 from components.promotion.ledger import Entry, Ledger
+from components.promotion.signers import Signed
 
 
 class Verdict(BaseModel):
@@ -81,23 +82,24 @@ def returned(ledger: Ledger, decision_hash: str) -> Entry | None:
 
 
 def waiting(ledger: Ledger, name: str) -> list[Entry]:
-    """Signed approvals without a rollout whose decision still stands, those on their way through the stages too."""
-    entries = {e.hash: e for e in ledger.entries()}
-    done = {e.body.get("approval_hash") for e in entries.values() if e.kind == "rollout"}
+    """Approvals without a rollout with which a decision that still stands has all the signatures it needs.
+
+    Those of versions on their way through the stages are among them.
+    """
+    entries = ledger.entries()
+    done = {e.body.get("approval_hash") for e in entries if e.kind == "rollout"}
     champion = ledger.champion(name)
     found = []
-    for entry in entries.values():
-        if entry.kind != "approval" or entry.hash in done or entry.body.get("name") != name or not entry.signature:
-            continue
-        decision = entries.get(str(entry.body.get("decision_hash")))
-        verdict = _verdict(decision) if decision and decision.kind == "decision" else None
-        if decision is None or verdict is None or verdict.verdict != "passed":
+    for decision in entries:
+        verdict = _verdict(decision) if decision.kind == "decision" else None
+        if verdict is None or (verdict.name, verdict.verdict) != (name, "passed"):
             continue
         if returned(ledger, decision.hash):
             continue
-        if verdict.bundle_hash == entry.body["bundle_hash"] and _stands(decision, verdict, champion):
-            found.append(entry)
-    return found
+        approval = Signed.of(decision, entries).completing if _stands(decision, verdict, champion) else None
+        if approval is not None and approval.hash not in done:
+            found.append(approval)
+    return sorted(found, key=lambda approval: approval.seq)
 
 
 def back(ledger: Ledger, name: str, present: Entry, to_version: int | None) -> tuple[Entry, Entry]:

@@ -21,7 +21,15 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
-from components.errors import DataError, MissingPatient, OsteoflowError, Unavailable, UnknownLabel, UnreadableImage
+from components.errors import (
+    DataError,
+    MissingPatient,
+    OsteoflowError,
+    Unavailable,
+    UnknownLabel,
+    UnknownReader,
+    UnreadableImage,
+)
 from components.radiograph.labels import Box
 from components.serving import caution, review
 from components.serving.cases import Case, LoggedPrediction, confidence
@@ -245,6 +253,8 @@ def _meaning(error: Exception) -> tuple[int, str, str]:
         return 422, "missing_patient", str(error)
     if isinstance(error, UnknownLabel):
         return 422, "label", str(error)
+    if isinstance(error, UnknownReader):
+        return 422, "reader", str(error)
     if isinstance(error, DataError):
         return 500, "storage", "The answer could not be stored, so there is none; the service's log says more."
     if isinstance(error, Unavailable):

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from components.errors import BundleCorrupt, LedgerCorrupt
 from components.params import RollOut
 from components.promotion.ledger import Entry, Ledger
+from components.promotion.signers import behind, decision_of
 from components.promotion.signing import public_key_of
 from components.serving.bundle import Bundle
 from components.serving.candidate import Candidate
@@ -25,12 +26,12 @@ log = logging.getLogger("osteoflow.serving")
 
 @dataclass(frozen=True)
 class Serving:
-    """The champion in memory, with the ledger entries that put it there, and the candidate, if there is one."""
+    """The champion in memory, with its move and every approval behind that, and the candidate, if there is one."""
 
     bundle: Bundle
     version: str
     entry: Entry
-    approval: Entry
+    approvals: tuple[Entry, ...]
     candidate: Candidate | None = None
 
     @property
@@ -109,14 +110,14 @@ class Champion:
             )
         wanted = str(entry.body.get("bundle_hash"))
         known = [e for e in entries if self._knows(e)]
-        approval = next((e for e in reversed(known) if _covers(e, entry)), None)
-        if approval is None or entry not in known:
+        approvals = _approvals(entry, known)
+        if not approvals or entry not in known:
             log.error(
-                "ledger entry %d (%s): nobody whose key is in the key folder signed for it", entry.seq, entry.kind
+                "ledger entry %d (%s): too few whose keys are in the key folder signed for it", entry.seq, entry.kind
             )
             return Off(
                 "unsigned",
-                "The model in line to serve has no signed approval of anybody whose key is known here; approve it.",
+                "The model in line to serve lacks a signed approval of somebody whose key is known here; approve it.",
             )
         if entry.kind == "rollback" and not _returns(entry, entries):
             return Off("unsigned", "The model in line to serve was never rolled out, so nobody can return to it.")
@@ -126,7 +127,7 @@ class Champion:
             return Off(
                 "bundle", f"The files of approved model version {version} are missing or altered; roll it out again."
             )
-        return Serving(bundle, version, entry, approval, self._candidate(known))
+        return Serving(bundle, version, entry, approvals, self._candidate(known))
 
     def _knows(self, entry: Entry) -> bool:
         """Whether the key of a person's word, an approval or a rollback, is that person's; other entries are facts."""
@@ -136,7 +137,7 @@ class Champion:
 
     def _candidate(self, entries: list[Entry]) -> Candidate | None:
         staged = self._ledger.staged(self._name)
-        if staged is None or not any(_covers(e, staged) for e in entries):
+        if staged is None or not _approvals(staged, entries):
             return None
         try:
             plan = RollOut.model_validate(staged.body.get("plan"))
@@ -167,6 +168,12 @@ def _returns(rollback: Entry, entries: list[Entry]) -> bool:
     )
 
 
+def _approvals(move: Entry, entries: list[Entry]) -> tuple[Entry, ...]:
+    """Every approval behind `move`, of the latest decision that has enough of them; none where no decision has."""
+    before = [e for e in entries if e.seq < move.seq]
+    return next((found for e in reversed(before) if _covers(e, move) and (found := _signed(e, before))), ())
+
+
 def _covers(approval: Entry, move: Entry) -> bool:
     """Whether a signed approval from before `move` names the bundle that `move` puts in place, or on its way there."""
     if approval.kind != "approval" or approval.signature is None or approval.seq > move.seq:
@@ -174,3 +181,10 @@ def _covers(approval: Entry, move: Entry) -> bool:
     if move.kind in ("stage", "rollout") and move.body.get("approval_hash") != approval.hash:
         return False
     return all(approval.body.get(key) == move.body.get(key) for key in ("name", "bundle_hash"))
+
+
+def _signed(approval: Entry, entries: list[Entry]) -> tuple[Entry, ...]:
+    """Every approval of the passed decision that `approval` is about, if they are enough and it is one of them."""
+    decision, signed = decision_of(approval, entries), behind(approval, entries)
+    passed = decision is not None and decision.body.get("verdict") == "passed"
+    return signed.approvals if passed and signed.completing and approval in signed.approvals else ()

@@ -16,7 +16,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
-from components.errors import DataError, LedgerCorrupt, MissingPatient, OsteoflowError, UnknownLabel, UnreadableImage
+from components.errors import (
+    DataError,
+    LedgerCorrupt,
+    MissingPatient,
+    OsteoflowError,
+    UnknownLabel,
+    UnknownReader,
+    UnreadableImage,
+)
 from components.promotion.ledger import Entry
 from components.serving import caution
 from components.serving.cases import Case, agreement, confidence
@@ -100,7 +108,7 @@ def read(
         return _case_page(request, id, problem="A read needs its reader's name.", status=422)
     try:
         _service(request).correct(id, reader=reader, label=label, note=note, adjudicator=adjudicator)
-    except UnknownLabel as error:
+    except (UnknownLabel, UnknownReader) as error:
         return _case_page(request, id, problem=str(error), status=422)
     return RedirectResponse(f"/cases/{id}", status_code=303)
 

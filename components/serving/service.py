@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from components.dataset.store import atomic_path
+from components.errors import LedgerCorrupt, UnknownReader
+from components.promotion.roles import Roll
 from components.radiograph import dicom, labels, quality
 from components.radiograph.burned_in import Policy, clean
 from components.radiograph.deidentify import Pseudonyms
@@ -158,13 +160,15 @@ class Service:
 
         Raises:
             UnknownLabel: `label` is outside the vocabulary.
+            UnknownReader: readers are named in the ledger, and this is none of them.
             DataError: no such prediction.
         """
         labels.to_value(label)
+        reader = self._named(" ".join(reader.split()))
         hidden = self.withheld(self.log.case(prediction_id))
         return self.log.add_correction(
             prediction_id,
-            reader=" ".join(reader.split()),
+            reader=reader,
             label=label,
             time=self._clock(),
             blinded=hidden and blinded is not False,
@@ -176,6 +180,17 @@ class Service:
     def withheld(self, case: Case) -> bool:
         """Whether the AI output of `case` is still hidden from readers because it is read blind."""
         return case.withheld(self.config.readers)
+
+    def _named(self, reader: str) -> str:
+        """`reader` as the ledger spells the name: one who is spelt in two ways would agree with themselves."""
+        try:
+            readers = Roll(self.champion.ledger.entries()).holders("reader")
+        except LedgerCorrupt:  # takes the AI's word away, not the clinician's
+            return reader
+        found = [name for name in readers if name.casefold() == reader.casefold()]
+        if readers and not found:
+            raise UnknownReader(f"{reader!r} is no reader here; `osteoflow users` names them.")
+        return found[0] if found else reader
 
     def silence(self) -> Off | None:
         """Why no AI output may be shown at this moment, earlier answers included; None where it may."""

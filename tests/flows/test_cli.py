@@ -30,6 +30,7 @@ VERBS = (
     "audit",
     "testset",
     "trace",
+    "users",
     "doctor",
 )
 HEAVY = "{'prefect', 'mlflow', 'tensorflow', 'pandas', 'pydantic'}"

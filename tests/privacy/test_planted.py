@@ -161,7 +161,8 @@ def _publish(state: Path, home: Path, bundle: Path) -> None:
     found = Bundle.open(bundle).hash
     shutil.copytree(bundle, state / "bundles" / found)
     ledger = Ledger(state / "ledger.jsonl")
-    body = {"name": "osteoflow-fracture", "version": 1, "bundle_hash": found, "decision_hash": "d" * 64}
+    body = {"name": "osteoflow-fracture", "version": 1, "bundle_hash": found}
+    body["decision_hash"] = ledger.append("decision", body | {"verdict": "passed", "proposer": "engineer"}).hash
     key = SigningKey.open(home / ".config" / "osteoflow", "reviewer")
     approval = ledger.append("approval", body | {"approver": "reviewer", "rationale": "margins hold"}, key=key)
     ledger.append("rollout", body | {"approval_hash": approval.hash})

@@ -139,7 +139,7 @@ def propose(tmp_path: Path) -> Callable[..., int]:
 def judge() -> Callable[..., Entry]:
     """Put the gate's decision about a version into the ledger."""
 
-    def act(ledger: Ledger, registry: Registry, version: int, *, verdict: str = "passed") -> Entry:
+    def act(ledger: Ledger, registry: Registry, version: int, *, verdict: str = "passed", signers: int = 1) -> Entry:
         champion = ledger.champion(NAME)
         body = {
             "name": NAME,
@@ -147,6 +147,8 @@ def judge() -> Callable[..., Entry]:
             "bundle_hash": registry.version(NAME, version).bundle_hash,
             "verdict": verdict,
             "champion_hash": champion.body["bundle_hash"] if champion else None,
+            "proposer": registry.version(NAME, version).proposer,
+            "protocol": {"signers": signers},
         }
         return ledger.append("decision", body)
 

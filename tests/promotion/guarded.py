@@ -17,7 +17,7 @@ import httpx
 
 from components.promotion.ledger import Ledger
 from components.promotion.register import Registry
-from components.promotion.registry_guard import create_users, server_command
+from components.promotion.registry_guard import first_people, server_command
 from components.settings import Settings
 from tests.servers import free_ports
 
@@ -72,7 +72,7 @@ def running(root: Path, empty_store: Path) -> Iterator[Server]:
             argv, env=os.environ | env, cwd=root, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
-        server = Server(settings, create_users(settings.state))
+        server = Server(settings, first_people(settings))
         deadline = time.monotonic() + START_SECONDS
         while not _answers(server):
             assert child.poll() is None, (root / "server.log").read_text()

@@ -18,6 +18,7 @@ from components.promotion.register import Registry, register
 from components.promotion.switch import resume, stop
 from tests.promotion.conftest import NAME, REPOSITORY, make
 from tests.promotion.test_stages import case
+from tests.protocols import AT_ONCE
 
 STAGES = {"shadow_cases": 2, "canary_cases": 2}
 
@@ -292,7 +293,6 @@ from pathlib import Path
 from components.params import load
 from components.promotion.advance import advance
 from components.promotion.ledger import Chain, Ledger
-from tests.protocols import AT_ONCE
 
 ledger = Ledger(Path(sys.argv[1]))
 plan = load(Path("params.yaml")).roll_out.model_copy(update={"shadow_cases": 2, "canary_cases": 2})

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,7 +15,7 @@ from hypothesis import strategies as st
 from components.errors import LedgerCorrupt
 from components.promotion import audit
 from components.promotion.audit import Finding, Promoted, finding
-from components.promotion.ledger import Ledger, SigningKey
+from components.promotion.ledger import Ledger, SigningKey, canonical
 from components.promotion.register import verified_hash
 from tests.promotion.conftest import NAME, make
 
@@ -80,6 +83,16 @@ def test_a_record_with_another_protocol_than_it_states_is_named(way):
     assert re.search(
         r"protocol \w{12} where the record states 0{12}", finding("x", lambda: audit.record(one.decision)).detail
     )
+
+
+def test_a_record_from_before_a_key_of_the_protocol_keeps_its_hash(way):
+    """A protocol is hashed as it stands in the record: a key that came in since does not make it another one."""
+    body = json.loads((Path(__file__).parent / "decision-1.json").read_text(encoding="utf-8"))
+    old = hashlib.sha256(canonical(body["protocol"])).hexdigest()
+    entry = way().append("decision", body | {"protocol_sha256": old})
+
+    assert "signers" not in body["protocol"]
+    assert audit.record(entry).endswith(f"protocol {old[:12]}")
 
 
 def test_a_decision_that_is_no_record_is_named(way):

@@ -47,6 +47,7 @@ def house(tmp_path_factory, record):
         ledger.append("rollout", named | {"approval_hash": approval.hash})
         ledger.append("feedback", {"settled": 5})
     ledger.append("stop", {"reason": "misses hips"}, key=key)
+    ledger.append("role", {"person": "reviewer", "roles": [], "user": "reviewer"}, key=key)
     evaluation = folder / "evaluation"
     evaluation.mkdir()
     judged = {"bundle_hash": found, "test_sha256": "7" * 64}
@@ -91,7 +92,7 @@ def test_an_export_verifies_by_itself(exported):
     assert [finding.what for finding in found.findings] == [
         "evidence.json", "files", "chain", "decision", "bundle", "evaluation", "code and data", "version 1: way up",
     ]  # fmt: skip
-    assert "5 of the ledger's 11 entries in place, 2 of them signed" in found.text()
+    assert "6 of the ledger's 12 entries in place, 3 of them signed" in found.text()
     assert "decision 1, approval 2 by 'reviewer', in this order" in found.text()
 
 
@@ -100,7 +101,7 @@ def test_it_holds_what_concerns_the_version_and_the_hash_of_the_rest(exported, h
     lines = [json.loads(line) for line in (exported / "entries.jsonl").read_text().splitlines()]
 
     assert [(line["seq"], line["kind"]) for line in lines] == [
-        (0, "look"), (1, "decision"), (2, "approval"), (3, "rollout"), (10, "stop"),
+        (0, "look"), (1, "decision"), (2, "approval"), (3, "rollout"), (10, "stop"), (11, "role"),
     ]  # fmt: skip
     assert json.loads((exported / "chain.json").read_text()) == [entry.hash for entry in house["ledger"].entries()]
     assert set(json.loads((exported / "keys.json").read_text())) == {"reviewer", "auditor"}
@@ -149,7 +150,7 @@ def resigned(exported, folder, key_dir):
     ("file", "old", "new", "what", "detail"),
     [
         ("entries.jsonl", "größer", "kleiner", "chain", "entry 2 (approval): does not stand in the chain"),
-        ("chain.json", '"]', '","' + "0" * 64 + '"]', "chain", "12 entries where 11 were exported"),
+        ("chain.json", '"]', '","' + "0" * 64 + '"]', "chain", "13 entries where 12 were exported"),
         ("keys.json", '"reviewer":"', '"reviewer":"0', "chain", "the signature of 'reviewer' is not valid"),
         ("decision.json", '"images":400', '"images":900', "decision", "decision.json: expected"),
         ("bundle/model.tflite", "weights", "Weights", "bundle", "model.tflite is"),

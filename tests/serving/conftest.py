@@ -68,13 +68,15 @@ def log(tmp_path: Path) -> PredictionLog:
     return made
 
 
-def _publish(state: Path, bundle: Path, *, version: int = 1, signed: bool = True) -> str:
+def _publish(state: Path, bundle: Path, *, version: int = 1, signed: bool = True, signers: int = 1) -> str:
     """Put `bundle` in place and on record as the champion; return its hash."""
     found = Bundle.open(bundle).hash
     if not (state / "bundles" / found).exists():
         shutil.copytree(bundle, state / "bundles" / found)
     ledger = Ledger(state / "ledger.jsonl")
-    body = {"name": "osteoflow-fracture", "version": version, "bundle_hash": found, "decision_hash": "d" * 64}
+    body = {"name": "osteoflow-fracture", "version": version, "bundle_hash": found}
+    record = {"verdict": "passed", "proposer": "engineer", "protocol": {"signers": signers}}
+    body["decision_hash"] = ledger.append("decision", body | record).hash
     key = SigningKey.open(state / "keys", "reviewer") if signed else None
     approval = ledger.append("approval", body | {"approver": "reviewer", "rationale": "margins hold"}, key=key)
     ledger.append("rollout", body | {"approval_hash": approval.hash})
@@ -149,7 +151,7 @@ def xray() -> Callable[..., bytes]:
 
 @pytest.fixture(scope="session")
 def publish() -> Callable[..., str]:
-    """`publish(state, bundle, version=1, signed=True)`: see `_publish`."""
+    """`publish(state, bundle, version=1, signed=True, signers=1)`: see `_publish`."""
     return _publish
 
 

@@ -118,6 +118,20 @@ def test_an_unsigned_approval_is_none(config, state, tiny_bundle, xray, running,
         assert send(client, xray()).json()["reason"] == "unsigned"
 
 
+def test_a_rollout_before_the_last_signature_serves_nothing(config, state, tiny_bundle, xray, running, publish):
+    """The service counts for itself: one of two is not enough, and a signature after the rollout comes too late."""
+    publish(state, tiny_bundle, signers=2)
+    ledger = Ledger(config.ledger)
+    first, moved = ledger.entries("approval")[0], ledger.entries("rollout")[0]
+    second = first.body | {"approver": "reviewer-b"}
+    with running(config) as client:
+        assert send(client, xray()).json()["reason"] == "unsigned"
+        late = ledger.append("approval", second, key=SigningKey.open(config.key_dir, "reviewer-b"))
+        assert send(client, xray()).json()["reason"] == "unsigned"
+        ledger.append("rollout", moved.body | {"approval_hash": late.hash})
+        assert send(client, xray()).status_code == 200
+
+
 def test_an_approval_of_another_bundle_is_none(config, state, tiny_bundle, xray, running, publish):
     """A rollout of a hash that no signature names serves nothing."""
     publish(state, tiny_bundle)

@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 
 from components.promotion.ledger import Ledger, SigningKey
+from components.promotion.roles import give
 from components.promotion.switch import stop
 from components.serving.bundle import Bundle
 from components.serving.caution import warnings
@@ -233,6 +234,36 @@ def test_the_model_page_names_who_approved(clinic, approved):
     assert "margins hold" in page
     assert approved in page
     assert clinic.get("/model/card").status_code == 200
+
+
+def test_the_model_page_names_everybody_who_approved(config, state, tiny_bundle, publish, running):
+    publish(state, tiny_bundle, signers=2)
+    ledger = Ledger(config.ledger)
+    said = ledger.entries("approval")[0].body | {"approver": "reviewer-b", "rationale": "misses read, agree"}
+    last = ledger.append("approval", said, key=SigningKey.open(config.key_dir, "reviewer-b"))
+    ledger.append("rollout", ledger.entries("rollout")[0].body | {"approval_hash": last.hash})
+    with running(config) as client:
+        page = client.get("/model").text
+
+    assert re.findall(r"Approved by <strong>([\w-]+)</strong>", page) == ["reviewer", "reviewer-b"]
+    assert "margins hold" in page
+    assert "misses read, agree" in page
+
+
+def test_once_readers_are_named_nobody_else_answers(clinic, config, case):
+    """Before, any name does; afterwards a typing slip is told, and one reader spelt in two ways stays one."""
+    key = SigningKey.open(config.key_dir, "operator")
+    for reader in ("reader-1", "reader-2"):
+        give(ledger=Ledger(config.ledger), person=reader, roles=("reader",), user="operator", key=key)
+
+    strange = clinic.post(f"/cases/{case}/reads", data={"reader": "reader1", "label": "fracture"})
+    assert strange.status_code == 422
+    assert "&#39;reader1&#39; is no reader here" in strange.text
+    assert clinic.post(f"/cases/{case}/reads", data={"reader": "Reader-1 ", "label": "fracture"}).status_code == 303
+    answer = clinic.post(f"/api/predictions/{case}/corrections", json={"reader": "reader-9", "label": "fracture"})
+    assert (answer.status_code, answer.json()["reason"]) == (422, "reader")
+    read = {"reader": "READER-2", "label": "fracture"}
+    assert clinic.post(f"/api/predictions/{case}/corrections", json=read).json()["reader"] == "reader-2"
 
 
 def test_without_a_model_every_page_says_so(config, running):
