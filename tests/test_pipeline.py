@@ -51,7 +51,7 @@ def built(tmp_path_factory) -> Path:
         shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("[!.]*"))
     shutil.copy(REPOSITORY / "dvc.yaml", root)
     (root / "data/batches").mkdir()
-    for name in ("data/merges.csv", "data/limits.yaml"):
+    for name in ("data/merges.csv", "data/withdrawals.csv", "data/limits.yaml"):
         shutil.copy(REPOSITORY / name, root / "data")
     params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     for section, values in SMALL.items():

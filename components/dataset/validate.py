@@ -73,7 +73,7 @@ def validate(
         sets = judge([*dataset_checks(whole), *split_checks(whole)], facts, docs=docs / "set")
         failed = [verdict for verdict in sets if not verdict.success and verdict.check.severity == "critical"]
         told = [*at_intake(read_records(batches)), *of_other_code(sites, measured_by(features))]
-        pictures = gallery(table, partial(read_squares, prepared))
+        pictures = gallery(table[~table["withdrawn"]], partial(read_squares, prepared))
         _report(validation, table, [*rows, *sets], facts, told, docs, pictures, passed=not failed)
     if failed:
         shutil.rmtree(accepted, ignore_errors=True)
