@@ -66,7 +66,7 @@ def halves(settings: Settings) -> list[Half]:
         found.append(
             Half(
                 f"{paths.withdrawals}: {len(behind)} withdrawal(s) on record are not committed there, and no build is "
-                "made until they are; one of a patient without an image here needs `osteoflow trace patient --withdraw`",
+                "made until they are; for a patient nobody here knows, `osteoflow trace patient --withdraw` does it",
                 lambda: exclude(settings),
             )
         )

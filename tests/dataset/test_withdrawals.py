@@ -82,7 +82,7 @@ def dealt(history: History, names: set[str]) -> tuple[list[str], np.ndarray]:
 @given(histories, st.sets(patients, min_size=1, max_size=3))
 @settings(deadline=None, max_examples=500)
 def test_a_withdrawal_takes_out_the_person_and_moves_nobody(events, names):
-    """Over 500 random histories: every image of the person and every copy is out, everybody else sits where they sat."""
+    """Over 500 histories: every image of the person and every copy is out, everybody else sits where they sat."""
     history = History(events)
     people = history.people()
     theirs = {people.get(name, name) for name in names}
