@@ -358,7 +358,7 @@ def trace_patient(
     user: As = None,
     as_json: Json = False,
 ) -> None:
-    """Patient -> data versions and models that hold their images; with --withdraw, on record and out of later builds."""
+    """Patient -> data versions and models that hold their images; with --withdraw, out of later builds."""
     settings = settings_of(user)
     from flows import patients
 
