@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -193,3 +195,15 @@ def test_a_patient_nobody_knows_is_said_without_their_id(site):
         trace(settings, pseudonym(settings, "Doe^John", ""))
 
     assert "Doe" not in str(caught.value)
+
+
+def test_the_command_says_what_becomes_of_the_patient(site):
+    settings, _ = site
+    command = [sys.executable, "-m", "flows.cli", "trace", "patient", ONE, "--withdraw", "--reason", "asked by letter"]
+    own = {"OSTEOFLOW_WORKSPACE": str(settings.workspace), "OSTEOFLOW_KEY_DIR": str(settings.key_dir)}
+    environment = os.environ | own | {"PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run([*command, "--as", "reviewer"], env=environment, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert "withdrawn     ledger entry 0: later builds leave these images out, and those to come." in done.stdout
+    assert excluded(settings) == [ONE]
