@@ -32,6 +32,7 @@ class Paths(Section):
     cases: Path
     splits: Path
     merges: Path
+    withdrawals: Path
     limits: Path
     accepted: Path
     validation: Path

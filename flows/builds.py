@@ -6,6 +6,8 @@ import hashlib
 import shutil
 from pathlib import Path
 
+from components.dataset.withdrawals import read_withdrawals
+from components.errors import DataError
 from components.model.mistakes import FILE as ERRORS
 from components.params import load
 from components.promotion.evidence import artifact, pointers
@@ -13,6 +15,7 @@ from components.promotion.gate import Context, Decision
 from components.promotion.ledger import Ledger
 from components.promotion.register import Build
 from components.promotion.registry import PREFIX, Registry
+from components.promotion.withdraw import unheeded
 from components.workspace import Workspace
 
 WANTED = "components.dataset.wanted"
@@ -22,6 +25,22 @@ def reproduce(build: Workspace) -> str:
     """Run every stage whose inputs changed, push what they made, commit dvc.lock; return that commit."""
     make(build)
     return build.lock()
+
+
+def heed_withdrawals(build: Workspace, ledger: Ledger) -> None:
+    """Refuse a revision that would use images of patients whose withdrawal is on record.
+
+    Raises:
+        DataError: it is older than a withdrawal, or of another branch, or a killed run left the log behind.
+    """
+    if not ledger.entries("withdrawal"):
+        return
+    paths = load(build.root / "params.yaml").paths
+    if missing := unheeded(ledger, read_withdrawals(build.root / paths.withdrawals)):
+        raise DataError(
+            f"{build.head()[:12]} does not know of {len(missing)} withdrawn patient(s), and would use their images: "
+            "run `osteoflow doctor --repair` and build a commit after it"
+        )
 
 
 def make(build: Workspace, *stages: str) -> None:

@@ -329,12 +329,12 @@ def trace_patient(
         typer.Argument(metavar="[ID]", help="A patient's pseudonym; left out, the original id is asked for."),
     ] = None,
     issuer: Annotated[str, typer.Option(help="Issuer of the original id, where it has one.")] = "",
-    withdraw: Annotated[bool, typer.Option("--withdraw", help="Record the patient's withdrawal.")] = False,
+    withdraw: Annotated[bool, typer.Option("--withdraw", help="Withdraw: on record, and out of later builds.")] = False,
     reason: Annotated[str, typer.Option(help="Why it is withdrawn, without a name; it is signed with yours.")] = "",
     user: As = None,
     as_json: Json = False,
 ) -> None:
-    """Patient -> data versions and models that hold their images; with --withdraw, on record."""
+    """Patient -> data versions and models that hold their images; with --withdraw, out of later builds."""
     settings = settings_of(user)
     from flows import patients
 

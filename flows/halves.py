@@ -18,6 +18,7 @@ from components.settings import Settings
 from components.workspace import Workspace
 from components.writer_lock import git_locks
 from flows import clients
+from flows.patients import exclude, unexcluded
 from flows.remotes import Remote, data_remote, send_again
 
 OLD_BUILD = re.compile(r"[0-9a-f]{12}(\.partial)?")  # builds once had a clone each, and kept it
@@ -59,6 +60,14 @@ def halves(settings: Settings) -> list[Half]:
             Half(
                 f"{paths.catalog}: {len(missing)} shard(s) have no entry, so that no build sees them",
                 lambda: _catalogued(home, paths),
+            )
+        )
+    if behind := unexcluded(settings):
+        found.append(
+            Half(
+                f"{paths.withdrawals}: {len(behind)} withdrawal(s) on record are not committed there, and no build is "
+                "made until they are; for a patient nobody here knows, `osteoflow trace patient --withdraw` does it",
+                lambda: exclude(settings),
             )
         )
     if locks := git_locks(home.root):

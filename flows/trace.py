@@ -126,7 +126,7 @@ def image(settings: Settings, identity: str) -> ImageTrace:
             {"id": p.id, "time": str(p.time), "probability": p.probability, "call": p.call, "version": p.version}
             for p in predictions
         ],
-        learned_by=versions_that_learned(settings, "image_id", identity),
+        learned_by=versions_that_learned(settings, "image_id", {identity}),
     )
 
 
@@ -135,12 +135,12 @@ def _events(settings: Settings, images: set[str]) -> pd.DataFrame:
     return events[events["image_id"].isin(images)]
 
 
-def versions_that_learned(settings: Settings, column: str, value: str) -> list[int]:
-    """The versions whose list of training images has `value` in `column`."""
+def versions_that_learned(settings: Settings, column: str, values: set[str]) -> list[int]:
+    """The versions whose list of training images has one of `values` in `column`."""
     found = []
     for version, folder in _bundles(settings):
         learned = pd.read_parquet(folder / "training_images.parquet", columns=[column])
-        if value in set(learned[column]):
+        if values & set(learned[column]):
             found.append(version)
     return sorted(found)
 

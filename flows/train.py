@@ -12,7 +12,7 @@ from components.model.cross_validation import CrossValidation, cross_validation
 from components.model.folds import OUT_OF_FOLD
 from components.settings import Settings
 from flows import clients
-from flows.builds import make
+from flows.builds import heed_withdrawals, make
 
 
 class CrossValidated(BaseModel):
@@ -32,7 +32,7 @@ def cross_validate(settings: Settings, *, folds: int, rev: str) -> CrossValidate
     The working copy is not touched. Repeat it after a kill: it continues at the last whole epoch.
 
     Raises:
-        DataError: a step refuses the data.
+        DataError: a step refuses the data, or the revision does not know of a withdrawal on record.
         ConfigError: a parameter is wrong.
     """
     home = clients.workspace(settings)
@@ -42,6 +42,7 @@ def cross_validate(settings: Settings, *, folds: int, rev: str) -> CrossValidate
         written["train"]["folds"] = folds  # the clone's own; a later build checks the file out again
         file.write_text(yaml.safe_dump(written, sort_keys=False), encoding="utf-8")
         params = clients.params(settings.model_copy(update={"workspace": build.root}))
+        heed_withdrawals(build, clients.ledger(settings))
         make(build, "train")
         trained, accepted = build.root / params.paths.trained, build.root / params.paths.accepted
         found = cross_validation(trained, accepted, params.calibrate, params.evaluate)

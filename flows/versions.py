@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from components.dataset.versions import Change, compare
+from components.errors import DataError
 from components.params import Params
 from components.workspace import Workspace
 from flows.tables import rendered
@@ -47,12 +48,20 @@ class History(BaseModel):
 
 
 def history(home: Workspace, params: Params, *, limit: int) -> History:
-    """The newest `limit` data versions on this branch; git alone is asked, no data is read."""
+    """The newest `limit` data versions on this branch; git alone is asked, no data is read.
+
+    A withdrawal makes a version of the data too: the next build uses fewer images.
+    """
     pointers = [f"{folder}.dvc" for folder in (params.paths.studies, params.paths.labels)]
-    versions = []
-    for entry in home.changes(pointers, limit):
+    withdrawals = str(params.paths.withdrawals)
+    versions: list[Version] = []
+    for entry in home.changes([*pointers, withdrawals], limit + 1):  # one may have brought the empty log of withdrawals
         now = [home.pointer(entry.commit, pointer) for pointer in pointers]
         then = [home.pointer(f"{entry.commit}~", pointer) for pointer in pointers]
+        if now == then and _withdrawn(home, entry.commit, withdrawals) == _withdrawn(
+            home, f"{entry.commit}~", withdrawals
+        ):
+            continue
         versions.append(
             Version(
                 commit=entry.commit,
@@ -63,7 +72,15 @@ def history(home: Workspace, params: Params, *, limit: int) -> History:
                 bytes=sum(p.bytes for p in now) - sum(p.bytes for p in then),
             )
         )
-    return History(versions=versions)
+    return History(versions=versions[:limit])
+
+
+def _withdrawn(home: Workspace, rev: str, path: str) -> set[str]:
+    """Whom the log of withdrawals names at `rev`; nobody where there is none."""
+    try:
+        return set(home.text(rev, path).decode().splitlines()[1:])
+    except DataError:
+        return set()
 
 
 def difference(home: Workspace, params: Params, earlier: str, later: str) -> Change:
@@ -81,4 +98,6 @@ def difference(home: Workspace, params: Params, earlier: str, later: str) -> Cha
         first, second = [{md5: home.stored(md5) for md5 in listing.values()} for listing in listings]
         return first, second
 
-    return compare(catalog=shards(params.paths.catalog), labels=shards(params.paths.labels), settling=params.curate)
+    first, second = (_withdrawn(home, side, str(params.paths.withdrawals)) for side in sides)
+    change = compare(catalog=shards(params.paths.catalog), labels=shards(params.paths.labels), settling=params.curate)
+    return change.model_copy(update={"withdrawn": len(second - first)})

@@ -80,7 +80,8 @@ def set_facts(table: pd.DataFrame, *, min_stratum: int) -> dict[str, pd.DataFram
     """
     used = table[table["accepted"] & table["label"].notna() & table["role"].isin(ROLES)]
     roles = pd.DataFrame(
-        [(role, *classes(used[used["role"] == role])) for role in ROLES], columns=["role", "positives", "negatives"]
+        [(role, *classes(used.loc[used["role"] == role, ["label"]])) for role in ROLES],
+        columns=["role", "positives", "negatives"],
     )
     strata = pd.DataFrame(
         [

@@ -56,13 +56,15 @@ def findings(table: pd.DataFrame, verdicts: list[Verdict], facts: dict[str, pd.D
     """name and found, in a fixed order; only what was found.
 
     Args:
-        table: every image of `splits`, with picture_id, near_duplicate_of, grouping.
+        table: every image of `splits`, with picture_id, near_duplicate_of, withdrawn, grouping.
         verdicts: on `facts` (dataset/facts.py).
     """
     found = {}
+    if gone := int(table["withdrawn"].sum()):
+        found["withdrawn"] = f"{gone} images of withdrawn patients, and copies of them under other ids; excluded"
     twins = table[table["near_duplicate_of"].notna()]
     if len(twins):
-        excluded = int((twins["role"] == "excluded").sum())
+        excluded = int(((twins["role"] == "excluded") & ~twins["withdrawn"]).sum())
         found["near-duplicates"] = (
             f"{len(twins)} images repeat an earlier one; {excluded} excluded, to keep roles apart"
         )

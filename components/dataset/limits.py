@@ -104,6 +104,8 @@ def learn(*, splits: Path, features: Path, site: str, params: ImageExpectations)
     facts = image_facts(table, features)
     good = facts["measured"] & facts["polarity_ok"] & facts["label_agrees"] & (facts["side_px"] >= params.min_side_px)
     good &= table["site"].to_numpy() == site
+    if "withdrawn" in table:  # a split of before there were withdrawals has no such column
+        good &= ~table["withdrawn"].to_numpy(dtype=bool)
     arrived = [pd.read_parquet(path, columns=["image_id"]) for path in shards(features)]
     order = pd.concat(arrived)["image_id"]
     mine = facts[good].set_index("image_id")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from components.dataset.places import Merge
@@ -44,6 +44,15 @@ def read_merges(path: Path) -> list[Merge]:
             raise DataError(f"{path} row {number}: out of order; the log only grows at its end")
         merges.append(merge)
     return merges
+
+
+def one_person(patients: Iterable[str], merges: Sequence[Merge]) -> set[str]:
+    """These pseudonyms, and all that are the same persons, directly or by a chain of merges."""
+    found = set(patients)
+    pairs = [{merge.patient, merge.other} for merge in merges]
+    while more := {name for pair in pairs if pair & found for name in pair} - found:
+        found |= more
+    return found
 
 
 def record_merges(path: Path, pairs: Iterable[tuple[str, str]], *, after: int) -> int:

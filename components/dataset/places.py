@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -42,7 +43,7 @@ def bucket(patient: str, salt: str, shares: Shares) -> str:
     """The role of a patient nobody has seen: HMAC-SHA256(salt, patient) mod 100 against the cumulative shares."""
     number = int.from_bytes(hmac.digest(salt.encode(), patient.encode(), "sha256"), "big") % 100
     bounds = (shares.train, shares.train + shares.tune, 100 - shares.test)
-    return ("train", "tune", "calibrate", "test")[sum(number >= bound for bound in bounds)]
+    return ("train", "tune", "calibrate", "test")[bisect_right(bounds, number)]
 
 
 def likely(patient: str, role: str, params: Split) -> bool:

@@ -37,7 +37,10 @@ REASONS = {
     "no_transfer_syntax": Reason("it does not say how its pixels are coded", "export it again, with file meta data"),
     "no_pixels": Reason("an image object without an image", "export it again from the PACS"),
     "multi_frame": Reason("several pictures in one file", "send single images"),
-    "photometric": Reason("colours, or grey values that mean two things", "export it as MONOCHROME1 or MONOCHROME2"),
+    "colour": Reason("a picture in colour, not a radiograph", "nothing, if it was not meant to come"),
+    "photometric": Reason(
+        "a tint, a mark in colour, or grey values that mean two things", "export it as MONOCHROME1 or MONOCHROME2"
+    ),
     "too_large": Reason("larger than intake.max_megapixels allows", _LIMIT),
     "empty": Reason("the file has no bytes", "copy it again from where it came"),
     "truncated": Reason("the file ends too early", "copy it again from where it came"),

@@ -5,15 +5,20 @@ Read whole, by `read_rows` or `pandas.read_parquet(folder)`, they come in order 
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from components.dataset.keys import key_of, write_keyed
 from components.dataset.store import atomic_path, keep_only, read_shard, shards
 from components.errors import DataError
+
+PANDAS = b"pandas"  # where pandas keeps in a footer what it knows of the columns
 
 
 def write_rows(folder: Path, table: pd.DataFrame) -> int:
@@ -47,13 +52,47 @@ def write_rows(folder: Path, table: pd.DataFrame) -> int:
     return written
 
 
-def read_rows(folder: Path) -> pd.DataFrame:
-    """The whole table.
+def extend_rows(folder: Path, added: pd.DataFrame, *, of: Path) -> int:
+    """Make `folder` hold the table `of`, each row with the columns of `added` behind its own.
+
+    A file says in its footer which rows it was made from; where they and what is added are the same, it is left alone,
+    and of the other columns nothing is read. Killed anywhere, the same call finishes it.
+
+    Args:
+        added: one row for each of `of`, in the order of `read_rows`; no column that `of` has.
+
+    Returns:
+        How many files were written.
+
+    Raises:
+        DataError: there is no table `of`, it has another number of rows, or no disk space.
+    """
+    files = _files(of)
+    sizes = [pq.read_metadata(file).num_rows for file in files]
+    if sum(sizes) != len(added):
+        raise DataError(f"{of}: {sum(sizes)} rows, and {len(added)} were to be extended; nothing else may write here")
+    whole = pa.Table.from_pandas(added, preserve_index=False)
+    keep_only(folder, {file.name for file in files})
+    written = start = 0
+    for file, size in zip(files, sizes, strict=True):
+        part = whole.take(pa.array(range(start, start + size))).combine_chunks()
+        start += size
+        key = _key(part, key_of(file) or _key(read_shard(file)))
+        if key_of(folder / file.name) == key:
+            continue
+        with atomic_path(folder / file.name) as draft:
+            write_keyed(draft, _beside(read_shard(file), part), key, compression="zstd")
+        written += 1
+    return written
+
+
+def read_rows(folder: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """The table, whole or the named columns of it.
 
     Raises:
         DataError: there is none.
     """
-    return pa.concat_tables([read_shard(file) for file in _files(folder)]).to_pandas()
+    return pa.concat_tables([read_shard(file, columns) for file in _files(folder)]).to_pandas()
 
 
 def rows_sha256(folder: Path) -> str:
@@ -72,9 +111,22 @@ def _files(folder: Path) -> list[Path]:
     raise DataError(f"{folder}: no table here; run `dvc repro`, or `dvc pull`")
 
 
-def _key(part: pa.Table) -> str:
-    """A hash of the rows, and of the version of what writes them: equal files stand wherever equal rows do."""
+def _key(part: pa.Table, extended: str = "") -> str:
+    """A hash of the rows, and of the version of what writes them: equal files stand wherever equal rows do.
+
+    Args:
+        extended: key of the rows that these stand beside.
+    """
     stream = pa.BufferOutputStream()
     with pa.ipc.new_stream(stream, part.schema) as writer:
         writer.write_table(part)
-    return sha256(pa.__version__.encode() + stream.getvalue()).hexdigest()
+    return sha256(f"{extended}{pa.__version__}".encode() + stream.getvalue()).hexdigest()
+
+
+def _beside(left: pa.Table, right: pa.Table) -> pa.Table:
+    """One table of two, as if pandas had handed over both at once: what it says of its columns is put together."""
+    told = [json.loads((table.schema.metadata or {}).get(PANDAS, b"{}")) for table in (left, right)]
+    told[0]["columns"] = [*told[0].get("columns", []), *told[1].get("columns", [])]
+    for name, column in zip(right.column_names, right.columns, strict=True):
+        left = left.append_column(name, column)
+    return left.replace_schema_metadata({PANDAS: json.dumps(told[0]).encode()})

@@ -11,39 +11,47 @@ import numpy as np
 import pandas as pd
 
 from components.dataset.matches import read_matches
-from components.dataset.merges import read_merges
+from components.dataset.merges import one_person, read_merges
 from components.dataset.places import EXCLUDED, deal
-from components.dataset.rows import read_rows, write_rows
+from components.dataset.rows import extend_rows, read_rows
+from components.dataset.withdrawals import read_withdrawals, withdrawn
 from components.errors import MissingPatient, PatientLeak
 from components.params import Split
 
+NEEDED = ["image_id", "patient_id", "ai_visible"]  # of `cases`; the rest is handed on unread
 
-def split(*, cases: Path, matches: Path, merges: Path, splits: Path, params: Split) -> None:
-    """Write `splits`, a file a shard: the rows of `cases` plus role, group_id, picture_id, near_duplicate_of, likeness.
+
+def split(*, cases: Path, matches: Path, merges: Path, withdrawals: Path, splits: Path, params: Split) -> None:
+    """Write `splits`, a file a shard: the rows of `cases`, in order, plus what this step says of them.
 
     role: train, tune, calibrate, test; or excluded: a near-duplicate of an image in another role, of a patient who
-    turned out to be somebody in another role, or a test image whose truth was given by somebody who had seen the AI's
-    answer. group_id: patients and near-duplicates that belong together; no group has two roles. picture_id: the
-    earliest image_id of the images that are one picture, whatever their roles. near_duplicate_of, likeness: the
-    earlier image most like this one, and how much (to 1).
+    turned out to be somebody in another role, a test image whose truth was given by somebody who had seen the AI's
+    answer, or withdrawn. group_id: patients and near-duplicates that belong together; no group has two roles.
+    picture_id: the earliest image_id of the images that are one picture, whatever their roles. near_duplicate_of,
+    likeness: the earlier image most like this one, and how much (to 1). withdrawn: of a withdrawn patient, or a copy of
+    such a picture.
 
     Raises:
         MissingPatient: rows without patient_id.
-        DataError: rows that `match` has not seen, or a damaged log of merges.
+        DataError: rows that `match` has not seen, or a damaged log of merges or withdrawals.
         PatientLeak: a patient or a near-duplicate in two roles (a defect of this step).
     """
-    table = read_rows(cases)
+    table = read_rows(cases, NEEDED)
     if orphans := int(table["patient_id"].isna().sum()):
         raise MissingPatient(f"{cases}: {orphans} of {len(table)} images lack patient_id; fix `intake`")
     pairs, alike = read_matches(matches, table["image_id"])
-    table["role"], table["group_id"] = deal(table["patient_id"].tolist(), pairs, params, read_merges(merges))
+    same = read_merges(merges)
+    table["role"], table["group_id"] = deal(table["patient_id"].tolist(), pairs, params, same)
     ids = table["image_id"].to_numpy(dtype=object)
     table["picture_id"] = ids[_pictures(len(table), pairs)]
     table["near_duplicate_of"], table["likeness"] = _closest(ids, pairs, alike)
-    # After everybody has a place: a truth that arrives later must not move anybody else.
+    # After everybody has a place: a truth or a withdrawal that arrives later must not move anybody else.
     table.loc[(table["role"] == "test") & table["ai_visible"], "role"] = EXCLUDED
+    gone = one_person(read_withdrawals(withdrawals), same)
+    table["withdrawn"] = withdrawn(table["patient_id"], table["picture_id"], gone)
+    table.loc[table["withdrawn"], "role"] = EXCLUDED
     check(table, pairs)
-    write_rows(splits, table)
+    extend_rows(splits, table.drop(columns=NEEDED), of=cases)
 
 
 def check(table: pd.DataFrame, pairs: np.ndarray) -> None:

@@ -20,11 +20,11 @@ from components.dataset.expectations import (
     split_checks,
     version,
 )
-from components.dataset.facts import balance, image_facts, set_facts
+from components.dataset.facts import STATED, balance, image_facts, set_facts
 from components.dataset.findings import at_intake, findings, of_other_code
 from components.dataset.limits import measured_by, read_limits
 from components.dataset.page import write_page
-from components.dataset.rows import read_rows, write_rows
+from components.dataset.rows import extend_rows, read_rows
 from components.dataset.squares import read_squares
 from components.dataset.store import atomic_folder
 from components.dataset.thumbnails import gallery
@@ -32,6 +32,10 @@ from components.errors import ExpectationsFailed
 from components.params import Validate
 
 SUITES = ("images", "dataset", "splits")
+NEEDED = [  # of `splits`; the rest is handed on unread
+    "image_id", "patient_id", "group_id", "picture_id", "near_duplicate_of", "role", "withdrawn", "grouping", "shard",
+    "label", "label_provenance", "ai_visible", "rows", "columns", "bits_stored", "hardware", *STATED,
+]  # fmt: skip
 
 
 def validate(
@@ -60,7 +64,7 @@ def validate(
         DataError: images without features, or a damaged record of a batch.
         ExpectationsFailed: what failed, expected, found, and what to do.
     """
-    table = read_rows(splits)
+    table = read_rows(splits, NEEDED)
     whole = params.dataset
     sites = read_limits(limits).sites
     checks = image_checks(params.images, sites)
@@ -73,12 +77,12 @@ def validate(
         sets = judge([*dataset_checks(whole), *split_checks(whole)], facts, docs=docs / "set")
         failed = [verdict for verdict in sets if not verdict.success and verdict.check.severity == "critical"]
         told = [*at_intake(read_records(batches)), *of_other_code(sites, measured_by(features))]
-        pictures = gallery(table, partial(read_squares, prepared))
+        pictures = gallery(table[~table["withdrawn"]], partial(read_squares, prepared))
         _report(validation, table, [*rows, *sets], facts, told, docs, pictures, passed=not failed)
     if failed:
         shutil.rmtree(accepted, ignore_errors=True)
         raise ExpectationsFailed(f"{len(failed)} of {len(sets)} expectations failed: {_told(failed)}; see {validation}")
-    write_rows(accepted, table)
+    extend_rows(accepted, table[["reasons", "accepted"]], of=splits)
 
 
 def _told(failed: list[Verdict]) -> str:

@@ -27,6 +27,7 @@ class Change(BaseModel):
     Attributes:
         images: added, and by site, body region and settled label.
         gone: shards that the later version no longer names; the archive only grows, so that this is a step back.
+        withdrawn: patients; their images stay in both versions, and builds of the later one leave them out.
         truths: images of the earlier version whose settled label changed, as `from -> to`.
     """
 
@@ -40,6 +41,7 @@ class Change(BaseModel):
     gone: int
     events: dict[str, int]
     truths: dict[str, int]
+    withdrawn: int = 0
 
     def text(self) -> str:
         """The difference in a few lines, for a person."""
@@ -51,6 +53,8 @@ class Change(BaseModel):
             f"label events: {_listed(self.events)}",
             f"settled labels that changed: {_listed(self.truths)}",
         ]
+        if self.withdrawn:
+            lines.append(f"patients withdrawn: {self.withdrawn}; builds of the second leave their images out")
         if self.gone:
             lines.append(f"{self.gone} shard(s) of the first are not in the second: is the order of the two right?")
         return "\n".join(lines)

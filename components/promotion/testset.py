@@ -125,7 +125,11 @@ def refresh(
 def _touched(table: pd.DataFrame, patients: frozenset[str] | set[str]) -> pd.Series:
     """(n,) bool: rows of these patients, or of whoever is joined to one of them by a merge or a near-duplicate."""
     theirs = table["patient_id"].map(lambda patient: marks([patient])[0] in patients).astype(bool)
-    return theirs.groupby(table["group_id"]).transform("any") if "group_id" in table else theirs
+    if "group_id" not in table:
+        return theirs
+    # The patient a group is named after may have been withdrawn since, and have no row here.
+    named = table["group_id"].map(lambda patient: marks([patient])[0] in patients).astype(bool)
+    return (theirs | named).groupby(table["group_id"]).transform("any")
 
 
 def _retire(

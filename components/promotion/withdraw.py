@@ -1,12 +1,13 @@
 """Effect: put on record that a patient is withdrawn, and where the patient's images had gone by then.
 
 The record says what people have to act on; it removes nothing. Shards and bundles are immutable, and what was decided
-on them has to stay checkable.
+on them has to stay checkable. That later builds leave the patient out is the work of a log beside the data
+(dataset/withdrawals.py); `unheeded` tells where that log lags behind this record.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from components.errors import PromotionRefused
 from components.promotion.ledger import Entry, Ledger, SigningKey
@@ -20,6 +21,11 @@ def withdrawn(ledger: Ledger, patient: str) -> Entry | None:
     """The withdrawal of a patient (by pseudonym), or None."""
     (mark,) = marks([patient])
     return next((entry for entry in ledger.entries("withdrawal") if entry.body["patient"] == mark), None)
+
+
+def unheeded(ledger: Ledger, patients: Iterable[str]) -> set[str]:
+    """The marks of everybody whose withdrawal is on record, and who is none of `patients` (pseudonyms)."""
+    return {str(entry.body["patient"]) for entry in ledger.entries("withdrawal")} - set(marks(patients))
 
 
 def withdraw(

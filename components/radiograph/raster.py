@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from components.errors import UnreadableImage
+from components.radiograph.colour import in_colour
 from components.radiograph.jpeg import ends_early
 
 MAGIC = {
@@ -64,8 +65,8 @@ def read_raster(data: bytes, *, max_megapixels: int) -> Raster:
         max_megapixels: larger pictures are refused before they are decoded.
 
     Raises:
-        UnreadableImage: with `reason` one of not_an_image, too_large, multi_frame, photometric (colour, transparency
-            or a palette that is not gray), truncated, undecodable.
+        UnreadableImage: with `reason` one of not_an_image, too_large, multi_frame, colour (no radiograph),
+            photometric (a tint, a mark in colour, transparency), truncated, undecodable.
     """
     if not (form := format_of(data)):
         raise UnreadableImage("no PNG, JPEG or TIFF", reason="not_an_image")
@@ -170,7 +171,7 @@ def _gray(image: Image.Image, data: bytes, form: str, tags: dict[int, object]) -
     """((rows, columns) uint8 or uint16 in MONOCHROME2 and turned, bits of their full range).
 
     Raises:
-        UnreadableImage: reason photometric.
+        UnreadableImage: reason photometric or colour.
     """
     if form == "PNG" and data[24] == 16 and image.mode not in GRAY:
         raise UnreadableImage("16-bit colour, expected gray", reason="photometric")  # PIL would drop 8 bits
@@ -190,7 +191,9 @@ def _gray(image: Image.Image, data: bytes, form: str, tags: dict[int, object]) -
         raise UnreadableImage(f"colour mode {turned.mode}, expected gray", reason="photometric")
     channels = np.asarray(turned.convert("RGB"))
     if np.ptp(channels, axis=-1).max() > SAME:
-        raise UnreadableImage("colours in it, expected gray", reason="photometric")
+        if in_colour(channels):
+            raise UnreadableImage("a picture in colour, expected a radiograph", reason="colour")
+        raise UnreadableImage("a mark in colour or a tint, expected gray", reason="photometric")
     return np.array(turned.convert("L")), 8
 
 

@@ -46,6 +46,7 @@ def clinic() -> int:
     import uvicorn
 
     from components.serving.api import create_app
+    from components.serving.door import RoutesOnly
 
     try:
         settings = load_settings()
@@ -53,6 +54,7 @@ def clinic() -> int:
     except OsteoflowError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
+    logging.getLogger("uvicorn.access").addFilter(RoutesOnly(app.routes))
     uvicorn.run(app, host=settings.host, port=settings.service_port, server_header=False, log_level="info")
     return 0
 

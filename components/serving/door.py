@@ -7,11 +7,14 @@ loaded from elsewhere.
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+import logging
+from collections.abc import Sequence
+from urllib.parse import unquote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SAFE = {"GET", "HEAD", "OPTIONS"}
@@ -76,6 +79,29 @@ class Door:
             return message
 
         return counted
+
+
+class RoutesOnly(logging.Filter):
+    """Lets uvicorn's access log name the route that was asked for, and not the address: that may hold a name.
+
+    An address is a client's words, and a log is read by others than a patient's record.
+    """
+
+    def __init__(self, routes: Sequence[BaseRoute]) -> None:
+        super().__init__()
+        self._routes = routes
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keep every line; of (client, method, address, version, status) the address is replaced."""
+        if isinstance(record.args, tuple) and len(record.args) == 5:
+            client, method, address, version, status = record.args
+            record.args = (client, method, self._route(str(method), str(address)), version, status)
+        return True
+
+    def _route(self, method: str, address: str) -> str:
+        scope = {"type": "http", "method": method, "path": unquote(address.partition("?")[0]), "headers": []}
+        found = (getattr(route, "path", "") for route in self._routes if route.matches(scope)[0] is not Match.NONE)
+        return next(found, "(no route)")
 
 
 def refuse(status: int, reason: str, sentence: str) -> JSONResponse:

@@ -35,6 +35,7 @@ def main() -> None:
     table = pd.DataFrame(
         {
             "image_id": ids, "patient_id": person, "group_id": person, "picture_id": ids, "near_duplicate_of": None,
+            "withdrawn": False,
             "role": roles[patient % 4], "grouping": "patient", "label": (rng.random(n) < 0.3).astype(float),
             "label_provenance": "archive", "ai_visible": False, "site": rng.choice(["a", "b", "c"], n),
             "device": rng.choice(["d", "e"], n), "view": rng.choice(["frontal", "lateral"], n), "laterality": "L",

@@ -72,7 +72,8 @@ class Tables:
                 "label_provenance": "archive", "ai_visible": False, "rows": 300, "columns": 200,
                 "label": [1.0 if k % 3 == 0 else 0.0 for k in range(n)],
                 "role": [ROLES[k % 4] for k in range(n)], "group_id": [f"p{k}" for k in range(n)],
-                "near_duplicate_of": None, "likeness": np.nan, "picture_id": ids, "shard": "000001-a-0000",
+                "near_duplicate_of": None, "likeness": np.nan, "picture_id": ids, "withdrawn": False,
+                "shard": "000001-a-0000",
             }
         )  # fmt: skip
         self.features = pd.DataFrame(

@@ -77,8 +77,9 @@ def test_a_real_turned_image_stands_upright_with_its_box(some, home):
 @pytest.mark.real_data
 def test_real_images_find_their_roles(some, home):
     home.take_in(some)
-    paths = {name: home.folder / name for name in ("cases", "matches", "merges", "splits")}
+    paths = {name: home.folder / name for name in ("cases", "matches", "merges", "withdrawals", "splits")}
     paths["merges"].write_text("after_images,patient_id,same_as\n")
+    paths["withdrawals"].write_text("patient_id\n")
     inspect(catalog=home.entries(), studies=home.studies, features=home.folder / "features")
     match(features=home.folder / "features", matches=paths["matches"], params=Match(bits=12, likeness=0.97))
     curate(catalog=home.studies, labels=home.labels, cases=paths["cases"], params=Curate(min_readers=2))

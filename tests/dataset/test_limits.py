@@ -41,7 +41,7 @@ class Archive:
                 "laterality": "L", "hour": 9.0, "bits_stored": 8, "grouping": "patient", "rows": 300, "columns": 200,
                 "label_provenance": "archive", "ai_visible": False, "label": [float(k % 3 == 0) for k in range(n)],
                 "role": [ROLES[k % 4] for k in range(n)], "group_id": ids, "near_duplicate_of": None,
-                "likeness": np.nan, "picture_id": ids, "shard": "000001-a-0000",
+                "likeness": np.nan, "picture_id": ids, "withdrawn": False, "shard": "000001-a-0000",
             }
         )  # fmt: skip
         self.features = pd.DataFrame(
@@ -175,6 +175,19 @@ def test_what_other_checks_refuse_teaches_nothing(archive):
     learned = archive.learn()
 
     assert (learned.images, learned.min_sharpness) == (280, 0.5213)
+
+
+def test_withdrawn_images_teach_nothing(archive):
+    archive.splits.loc[300:349, "withdrawn"] = True  # those of the lowest sharpness at this site
+
+    assert archive.learn().images == 250
+    assert archive.learn().min_sharpness == 0.5512
+
+
+def test_a_split_of_before_there_were_withdrawals_teaches(archive):
+    archive.splits = archive.splits.drop(columns="withdrawn")
+
+    assert archive.learn().images == 300
 
 
 def test_learning_again_from_the_same_images_learns_the_same(archive):

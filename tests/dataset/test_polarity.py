@@ -65,7 +65,7 @@ def test_a_wrong_tag_ends_in_quarantine_with_its_reason(home, tmp_path):
     inspect(catalog=home.entries(), studies=home.studies, features=home.folder / "features")
     prepare(catalog=home.entries(), studies=home.studies, prepared=home.folder / "prepared", params=Prepare(size=64))
     table = table.assign(
-        label=0.0, role="train", group_id=table["patient_id"], near_duplicate_of=None, likeness=np.nan,
+        label=0.0, role="train", group_id=table["patient_id"], near_duplicate_of=None, likeness=np.nan, withdrawn=False,
         picture_id=table["image_id"], label_provenance="archive", ai_visible=False,
     )  # fmt: skip
     write_rows(home.folder / "splits", table)

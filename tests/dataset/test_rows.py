@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.dataset.rows import read_rows, rows_sha256, write_rows
+from components.dataset.rows import extend_rows, read_rows, rows_sha256, write_rows
 from components.errors import DataError
 
 
@@ -95,3 +96,66 @@ def test_a_hash_follows_the_rows_and_not_when_they_were_written(tmp_path):
 def test_a_table_that_is_not_here_has_no_hash(tmp_path):
     with pytest.raises(DataError, match="no table here; run `dvc repro`"):
         rows_sha256(tmp_path / "rows")
+
+
+ADDED = {"role": ["train", "test", None, "train", "test"], "likeness": [1.0, None, None, 0.5, 1.0]}
+
+
+@given(st.lists(st.tuples(cells, cells, st.booleans(), st.sampled_from("ab")), min_size=2))
+@settings(deadline=None, max_examples=20)
+def test_an_extended_table_is_the_table_with_the_columns_written_whole(tmp_path_factory, rows):
+    """Byte for byte, but for the key in the footer: that is made of the other table's key, and not of its rows."""
+    frame = pd.DataFrame(rows, columns=["sex", "role", "withdrawn", "shard"]).astype({"sex": object, "role": object})
+    frame = frame.sort_values("shard", kind="stable").reset_index(drop=True)
+    folder = tmp_path_factory.mktemp("rows")
+    write_rows(folder / "few", frame[["sex", "shard"]])
+    write_rows(folder / "whole", frame[["sex", "shard", "role", "withdrawn"]])
+    extend_rows(folder / "extended", frame[["role", "withdrawn"]], of=folder / "few")
+
+    for path in (folder / "whole").iterdir():
+        one, other = pq.read_table(path), pq.read_table(folder / "extended" / path.name)
+        assert one.equals(other)
+        assert one.schema.metadata[b"pandas"] == other.schema.metadata[b"pandas"]
+    pd.testing.assert_frame_equal(read_rows(folder / "extended"), pd.read_parquet(folder / "whole"))
+    assert extend_rows(folder / "extended", frame[["role", "withdrawn"]], of=folder / "few") == 0
+
+
+@pytest.mark.parametrize("change", ["of a row extended", "of what extends it"])
+def test_only_extended_files_with_a_change_are_written_again(tmp_path, change):
+    """Whichever side it comes from; the third shard's rows changed."""
+    write_rows(tmp_path / "of", table(sex=["F"] * 5))
+    extend_rows(tmp_path / "rows", pd.DataFrame(ADDED), of=tmp_path / "of")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "rows").iterdir()}
+    later = pd.DataFrame(ADDED)
+    if change == "of a row extended":
+        write_rows(tmp_path / "of", table(sex=["F", "F", "F", "F", "M"]))
+    else:
+        later.loc[4, "role"] = "excluded"
+
+    assert extend_rows(tmp_path / "rows", later, of=tmp_path / "of") == 1
+    after = {path.name: path.read_bytes() for path in (tmp_path / "rows").iterdir()}
+    assert [name for name in sorted(after) if after[name] != before[name]] == ["2-y-0.parquet"]
+
+
+def test_an_extended_file_that_is_damaged_or_of_no_shard_goes(tmp_path):
+    write_rows(tmp_path / "of", table())
+    extend_rows(tmp_path / "rows", pd.DataFrame(ADDED), of=tmp_path / "of")
+    (tmp_path / "rows" / "2-y-0.parquet").write_bytes(b"PAR1")
+    (tmp_path / "rows" / "9-z-0.parquet").write_bytes(b"of an earlier run")
+
+    assert extend_rows(tmp_path / "rows", pd.DataFrame(ADDED), of=tmp_path / "of") == 1
+    assert list(pd.read_parquet(tmp_path / "rows")["image_id"]) == list("abcde")
+
+
+def test_a_table_of_another_length_is_not_extended(tmp_path):
+    write_rows(tmp_path / "of", table())
+
+    with pytest.raises(DataError, match="5 rows, and 4 were to be extended"):
+        extend_rows(tmp_path / "rows", pd.DataFrame(ADDED).head(4), of=tmp_path / "of")
+    assert not (tmp_path / "rows").exists()
+
+
+def test_rows_are_read_by_column(tmp_path):
+    write_rows(tmp_path, table(sex=["F"] * 5))
+
+    assert list(read_rows(tmp_path, ["sex", "image_id"]).columns) == ["sex", "image_id"]

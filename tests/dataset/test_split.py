@@ -51,10 +51,12 @@ def files(folder: Path, cases: pd.DataFrame, codes: list[int], pictures: list[in
     write_keyed(folder / "features" / "b.parquet", features[2:], "b")
     match(features=folder / "features", matches=folder / "matches", params=Match(bits=12, likeness=0.97))
     (folder / "merges.csv").write_text("after_images,patient_id,same_as\n")
+    (folder / "withdrawals.csv").write_text("patient_id\n")
     return {
         "cases": folder / "cases",
         "matches": folder / "matches",
         "merges": folder / "merges.csv",
+        "withdrawals": folder / "withdrawals.csv",
         "splits": folder / "splits",
     }
 

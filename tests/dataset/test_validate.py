@@ -106,6 +106,20 @@ def test_the_page_shows_offending_images_and_no_others(tables):
     assert shown == [f"image-{n}" for n in range(20, 28)]  # eight a reason; the list names all ten
 
 
+def test_withdrawn_images_are_counted_and_not_shown(tables):
+    """They are told in the findings; no picture of them stands on the page, whatever is wrong with it."""
+    tables.features.loc[[20, 21], "saturation"] = 0.7
+    tables.splits.loc[[20, 24], ["role", "withdrawn"]] = ["excluded", True]
+    tables.run()
+    page = (tables.folder / "validation" / "index.html").read_text()
+
+    assert {
+        "name": "withdrawn",
+        "found": "2 images of withdrawn patients, and copies of them under other ids; excluded",
+    } in (tables.results["findings"])
+    assert re.findall(r"<figcaption>.*?<code>(.*?)</code>", page) == ["image-21"]
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [

@@ -139,6 +139,16 @@ def dicom(plants: Plants, seed: int) -> bytes:
     return buffer.getvalue()
 
 
+def another(data: bytes, seed: int) -> bytes:
+    """The same person's next image, with all that is planted in `data`."""
+    dataset = dcmread(io.BytesIO(data))
+    drawn = dcmread(io.BytesIO(draw(seed, patient=seed, detector=DETECTOR_A, fracture=bool(seed % 2)).dicom))
+    dataset.PixelData = drawn.PixelData
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"{dataset.SOPInstanceUID}.{seed}"
+    dcmwrite(buffer := io.BytesIO(), dataset)
+    return buffer.getvalue()
+
+
 def broken(data: bytes, plants: Plants) -> list[bytes]:
     """Files that make a parser complain, with identifiers in what it may quote."""
     word, number = plants.word("value that no date is").encode(), plants.number("number that is none").encode()

@@ -6,12 +6,9 @@ Quarantined files are the exception by design: they wait for a person, as they c
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -20,53 +17,10 @@ import pytest
 from components.radiograph import burned_in, pixels
 from components.radiograph.glyphs import rows
 from tests.privacy import planted
+from tests.privacy.hospital import INTAKES, Hospital, publish, start
 
 pytestmark = pytest.mark.timeout(600)
 REPOSITORY = Path(__file__).resolve().parents[2]
-# The other doors, in one process: what the flow does does not depend on who calls it.
-SCRIPT = """
-import sys
-from pydantic import SecretStr
-from components.settings import load_settings
-from flows.environment import prepare
-prepare(load_settings(), log_level="DEBUG")
-from flows.intake import intake
-for source in sys.argv[1:]:
-    try:
-        print(intake(source=SecretStr(source)).text())
-    except Exception as error:
-        print(type(error).__name__, error)
-"""
-
-
-@dataclass(frozen=True)
-class Hospital:
-    """What was planted, and everything that came of it."""
-
-    kinds: dict[str, str]
-    sources: Path
-    workspace: Path
-    home: Path
-    said: str
-
-    @property
-    def state(self) -> Path:
-        return self.workspace / ".osteoflow"
-
-    def written(self) -> Iterator[tuple[str, bytes]]:
-        """Everything but quarantined files: a name for it, and what it says."""
-        yield "terminal", self.said.encode()
-        yield "git", planted.git_objects(self.workspace)
-        for folder in (self.workspace, self.home):
-            for path in sorted(folder.rglob("*")):
-                refused = path.parent.name == "quarantine" and path.suffix == ".bin"
-                if refused or path.is_symlink() or not path.is_file():
-                    continue
-                place = str(path.relative_to(folder.parent))
-                yield place, place.encode()
-                if path.read_bytes()[:15] == b"SQLite format 3":
-                    yield from ((place, line) for line in planted.database(path))
-                yield from ((place, text) for text in planted.texts(place, path.read_bytes()))
 
 
 @pytest.fixture(scope="module")
@@ -96,17 +50,17 @@ def hospital(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> Hos
         planted.grazpedwri(sources / "grazpedwri", plants),
         wrong,
     ]
-    _start(workspace)
+    start(workspace)
     environment = {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "HOME": str(home),
         "OSTEOFLOW_WORKSPACE": str(workspace),
         "PYTHONPATH": str(REPOSITORY),
     }
-    _publish(workspace / ".osteoflow", home, tiny_bundle)
+    publish(workspace / ".osteoflow", home, tiny_bundle)
     calls = (
         ["-m", "flows.cli", "intake", str(inside.parent)],
-        ["-c", SCRIPT, *map(str, others)],
+        ["-c", INTAKES, *map(str, others)],
         ["-m", "flows.cli", "predict", *map(str, sorted(inside.iterdir()))],
         ["-c", SERVICE, str(workspace / ".osteoflow"), str(home), *map(str, sorted(inside.iterdir()))],
     )
@@ -138,36 +92,6 @@ for path in sys.argv[3:]:
 """
 
 
-def _start(workspace: Path) -> None:
-    """A workspace as a clone has it, without its code."""
-    for name in ("params.yaml", "dvc.yaml", "uv.lock"):
-        shutil.copy(REPOSITORY / name, workspace / name)
-    shutil.copytree(
-        REPOSITORY / ".dvc", workspace / ".dvc", ignore=shutil.ignore_patterns("tmp", "config.local", "cache")
-    )
-    shutil.copy(REPOSITORY / ".gitignore", workspace / ".gitignore")
-    (workspace / "data").mkdir()
-    shutil.copy(REPOSITORY / "data" / "limits.yaml", workspace / "data")
-    for command in (["init", "--quiet"], ["add", "-A"], ["commit", "--quiet", "-m", "start"]):
-        author = ["-c", "user.name=engineer", "-c", "user.email=engineer@localhost"]
-        subprocess.run(["git", *author, *command], cwd=workspace, check=True)
-
-
-def _publish(state: Path, home: Path, bundle: Path) -> None:
-    """Put `bundle` on record as the champion."""
-    from components.promotion.ledger import Ledger, SigningKey
-    from components.serving.bundle import Bundle
-
-    found = Bundle.open(bundle).hash
-    shutil.copytree(bundle, state / "bundles" / found)
-    ledger = Ledger(state / "ledger.jsonl")
-    body = {"name": "osteoflow-fracture", "version": 1, "bundle_hash": found}
-    body["decision_hash"] = ledger.append("decision", body | {"verdict": "passed", "proposer": "engineer"}).hash
-    key = SigningKey.open(home / ".config" / "osteoflow", "reviewer")
-    approval = ledger.append("approval", body | {"approver": "reviewer", "rationale": "margins hold"}, key=key)
-    ledger.append("rollout", body | {"approval_hash": approval.hash})
-
-
 def test_the_plants_are_there(hospital):
     """The scan finds every one of them in the sources: it is not blind, and more than fifty kinds were planted."""
     seen: set[str] = set()
@@ -194,10 +118,7 @@ def test_the_images_came_in(hospital):
 
 def test_no_identifier_is_written_anywhere(hospital):
     """Data, git, DVC, Prefect, the ledger, the service's log and pictures, the terminal: in any form."""
-    kinds = {token: kind for kind, token in hospital.kinds.items()}
-    hits = {(place, kinds.get(token, token)) for place, text in hospital.written() for token in planted.found(text)}
-
-    assert sorted(hits) == []
+    assert hospital.hits() == []
 
 
 def test_no_letters_are_left_in_a_picture(hospital):

@@ -22,6 +22,7 @@ from components.promotion.registry import Registry
 from components.promotion.roles import give
 from components.promotion.signers import Signed, behind
 from tests.promotion.conftest import NAME, REPOSITORY
+from tests.protocols import AT_ONCE
 
 
 @pytest.fixture
@@ -163,7 +164,8 @@ def test_two_who_sign_at_once_are_two(house, asked, tmp_path):
         ready.wait()
         registry = Registry(house.registry.tracking_uri, artifact_root=tmp_path / "artifacts")
         while not added and not failures:
-            added.extend(roll_out(ledger=Ledger(house.ledger.path), registry=registry, name=NAME))
+            where = {"ledger": Ledger(house.ledger.path), "registry": registry, "name": NAME}
+            added.extend(roll_out(**where, plan=AT_ONCE, compared=lambda _: []))
 
     def caught(act, *arguments):
         try:
@@ -252,7 +254,7 @@ def test_the_command_says_who_is_missing(house, asked, tmp_path):
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
 
     said = run("--as", "reviewer-a")
-    assert "(ledger entry 1, signed); not live: signed 1 of 2; another reviewer has to sign." in said
+    assert "(ledger entry 1, signed). Not live: signed 1 of 2; another reviewer has to sign." in said
     answer = json.loads(run("--as", "reviewer-b", "--json"))
 
     assert (answer["rolled_out"], answer["signed"], answer["signers"]) == ([1], 2, 2)

@@ -121,6 +121,23 @@ def test_who_is_joined_to_the_retired_is_retired(ledger, refreshed):
     assert entry.body["sealed"] == marks(["p3", "p4"])
 
 
+def test_who_is_joined_to_somebody_withdrawn_since_stays_retired(ledger, refreshed):
+    """p1 was looked at and has no test image any more; p2, who shares a picture with them, does not become new."""
+    looked(ledger, ["p1"])
+    entry = refreshed(["p2", "p3", "p4"], groups={"p2": "p1", "p3": "p3", "p4": "p4"})
+
+    assert entry.body["sealed"] == marks(["p3", "p4"])
+
+
+def test_looks_count_on_after_a_test_patient_is_withdrawn(ledger):
+    """The test set that shrinks by p0 is not a new one."""
+    assert [looked(ledger, ["p0", "p1", "p2"], challenger=name) for name in "ab"] == [1, 2]
+    assert looked(ledger, ["p1", "p2"], challenger="c") == 3
+
+    with pytest.raises(PromotionRefused, match="looked at 3 times"):
+        looked(ledger, ["p1", "p2"], challenger="d")
+
+
 def test_a_refresh_without_enough_new_patients_is_refused(ledger, refreshed):
     """Nothing is retired that the gate still needs."""
     looked(ledger, ["p1", "p2"])

@@ -181,6 +181,17 @@ def test_a_gray_palette_is_gray_and_a_coloured_one_is_refused():
     assert refused(files[1]) == "photometric"
 
 
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF"])
+def test_a_colour_picture_is_told_from_a_tint(form):
+    """Both are refused: one is no radiograph, the other can be exported again."""
+    bands = np.linspace(0, 255, 64).astype(np.uint8)
+    picture = np.stack(np.broadcast_arrays(bands[:, None], bands[None, :], np.uint8(90)), axis=-1)
+    tint = np.stack([picture[..., 0], picture[..., 0] // 2, picture[..., 0] // 3], axis=-1)
+
+    assert refused(saved(picture, form)) == "colour"
+    assert refused(saved(tint, form)) == "photometric"
+
+
 def test_sixteen_bits_of_colour_are_not_dropped_to_eight():
     import cv2
 

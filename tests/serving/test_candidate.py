@@ -44,7 +44,8 @@ def staged(state, approved, rival):
         if not (state / "bundles" / found).exists():
             shutil.copytree(rival, state / "bundles" / found)
         ledger = Ledger(state / "ledger.jsonl")
-        body = {"name": NAME, "version": 2, "bundle_hash": found, "decision_hash": "2" * 64}
+        body = {"name": NAME, "version": 2, "bundle_hash": found}
+        body["decision_hash"] = ledger.append("decision", body | {"verdict": "passed", "proposer": "engineer"}).hash
         key = SigningKey.open(state / "keys", "reviewer") if signed else None
         approval = ledger.append("approval", body | {"approver": "reviewer", "rationale": "fewer misses"}, key=key)
         more = {"approval_hash": approval.hash, "stage": stage, "plan": PLAN | {"canary_share": share} | plan}
