@@ -23,6 +23,12 @@ from components.promotion.roles import Roll, give
 from components.settings import Settings
 from tests.promotion.conftest import REPOSITORY
 from tests.promotion.guarded import DOORS, NAME, refused
+from tests.protocols import AT_ONCE
+
+
+def live(server):
+    """What the flow enters now, without stages."""
+    return roll_out(ledger=server.ledger, registry=server.store, name=NAME, plan=AT_ONCE, compared=lambda _: [])
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +173,7 @@ def test_a_removed_signers_word_stays(server, people, add, passed):
     people.remove(person)
 
     assert server.make_champion(person, passed).status_code == 401
-    assert [e.body["version"] for e in roll_out(ledger=server.ledger, registry=server.store, name=NAME)] == [passed]
+    assert [e.body["version"] for e in live(server)] == [passed]
     approval = server.ledger.entries("approval")[-1]
     assert (approval.signer, server.ledger.verify() > 0) == (person, True)
     assert (server.settings.key_dir / f"sign-{person}.pem").is_file()
@@ -182,7 +188,7 @@ def test_two_signers_in_the_ui(server, add, propose, judge):
 
     assert refused(server.make_champion(first, version), "signed 1 of 2; another reviewer has to sign")
     assert refused(server.make_champion(first, version, door=DOORS[1]), "signed 1 of 2")
-    assert roll_out(ledger=server.ledger, registry=server.store, name=NAME) == []
+    assert live(server) == []
     assert "champion" not in server.store.version(NAME, version).aliases
     assert refused(server.make_champion(second, version), f"holds the words that '{first}' signed; write your own")
     server.set_tag(second, version, "rationale", "read the misses, agree")
@@ -192,7 +198,7 @@ def test_two_signers_in_the_ui(server, add, propose, judge):
     assert [(e.signer, e.body["rationale"]) for e in said] == [
         (first, "fewer misses"), (second, "read the misses, agree"),
     ]  # fmt: skip
-    assert [e.body["version"] for e in roll_out(ledger=server.ledger, registry=server.store, name=NAME)] == [version]
+    assert [e.body["version"] for e in live(server)] == [version]
 
 
 @pytest.mark.slow
