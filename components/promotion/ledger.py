@@ -19,7 +19,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,7 +31,7 @@ from components.errors import ConfigError, DataError, LedgerCorrupt
 from components.promotion.signing import SigningKey, is_signed, sync_folder
 from components.promotion.witness import Witness
 
-__all__ = ["Chain", "Entry", "Kind", "Ledger", "SigningKey", "canonical"]
+__all__ = ["Chain", "Entry", "Kind", "Ledger", "SigningKey", "canonical", "stops_in"]
 
 Kind = Literal[
     "decision", "approval", "rollout", "rollback", "look", "refresh", "alert", "feedback", "stop", "resume", "repair",
@@ -117,14 +117,8 @@ class Ledger:
         return moves[-1] if moves and moves[-1].kind == "stage" else None
 
     def stops(self) -> list[Entry]:
-        """The stops that stand: those that no signed `resume` has lifted since. Any of them keeps AI output off."""
-        standing: list[Entry] = []
-        for entry in self.entries():
-            if entry.kind == "resume" and entry.signature:
-                standing = []
-            elif entry.kind == "stop":
-                standing.append(entry)
-        return standing
+        """The stops that stand; see `stops_in`."""
+        return stops_in(self.entries())
 
     def mark(self) -> object:
         """What tells that the file has changed, without reading it; None while there is none."""
@@ -271,6 +265,17 @@ class Chain:
         except OSError as error:
             os.ftruncate(self._descriptor, size)
             raise DataError(f"{self._ledger.path}: cannot write: {error.strerror}; nothing was added") from None
+
+
+def stops_in(entries: Iterable[Entry]) -> list[Entry]:
+    """The stops that no signed `resume` has lifted since. Any of them keeps AI output off."""
+    standing: list[Entry] = []
+    for entry in entries:
+        if entry.kind == "resume" and entry.signature:
+            standing = []
+        elif entry.kind == "stop":
+            standing.append(entry)
+    return standing
 
 
 def canonical(value: Any) -> bytes:

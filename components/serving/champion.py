@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from components.errors import BundleCorrupt, LedgerCorrupt
 from components.params import RollOut
-from components.promotion.ledger import Entry, Ledger
+from components.promotion.ledger import Entry, Ledger, stops_in
 from components.promotion.signers import behind, decision_of
 from components.promotion.signing import public_key_of
 from components.serving.bundle import Bundle
@@ -101,7 +101,8 @@ class Champion:
             return Off(
                 "ledger", "The record of approvals is damaged, so no model may answer; run `osteoflow audit verify`."
             )
-        if stops := self._ledger.stops():
+        known = [e for e in entries if self._knows(e)]
+        if stops := stops_in(known):
             why = "; ".join(str(stop.body.get("reason") or "no reason was given").rstrip(".") for stop in stops)
             return Off("stopped", f"AI output was switched off: {why}. Cases can still be read.")
         if entry is None:
@@ -109,7 +110,6 @@ class Champion:
                 "no_champion", "No model is approved; a reviewer approves one with `osteoflow approve` or in MLflow."
             )
         wanted = str(entry.body.get("bundle_hash"))
-        known = [e for e in entries if self._knows(e)]
         approvals = _approvals(entry, known)
         if not approvals or entry not in known:
             log.error(
@@ -130,8 +130,8 @@ class Champion:
         return Serving(bundle, version, entry, approvals, self._candidate(known))
 
     def _knows(self, entry: Entry) -> bool:
-        """Whether the key of a person's word, an approval or a rollback, is that person's; other entries are facts."""
-        if entry.kind not in ("approval", "rollback"):
+        """Whether the key of a person's word is that person's; other entries are facts, and a stop is anybody's."""
+        if entry.kind not in ("approval", "rollback", "resume", "role"):
             return True
         return entry.signer is not None and public_key_of(self._key_dir, entry.signer) == entry.public_key
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +12,8 @@ import httpx
 
 from components.promotion.approve import reconcile, roll_out
 from components.promotion.decision import Decision
-from components.promotion.ledger import Ledger
-from components.promotion.register import register
+from components.promotion.ledger import GENESIS, Entry, Ledger, SigningKey, canonical
+from components.promotion.register import register, verified_hash
 from components.serving.champion import Champion, Serving
 from flows.builds import describe
 from tests.promotion.guarded import NAME, Server
@@ -103,3 +104,53 @@ def serves(champion: Champion) -> str:
     """The version that answers now, or why none does."""
     now = champion.current()
     return f"version {now.version}" if isinstance(now, Serving) else now.reason
+
+
+class Stolen:
+    """A service's ledger and bundles in the hands of somebody who may write both; a copy, so that no test suffers.
+
+    The service has answered from them once, and keeps its witness and its keys elsewhere.
+    """
+
+    def __init__(self, hospital: Hospital, folder: Path, version: int) -> None:
+        self.hospital = hospital
+        self.ledger = Ledger(Path(shutil.copy(hospital.ledger.path, folder)))
+        self.bundles = Path(shutil.copytree(hospital.bundles, folder / "bundles"))
+        self.champion = self.restarted()
+        self.before = serves(self.champion)
+        fetched = hospital.server.store.download_bundle(NAME, version, folder / "theirs")
+        found = verified_hash(fetched)
+        fetched.rename(self.bundles / found)
+        self.body: dict[str, Any] = {"name": NAME, "version": version, "bundle_hash": found}
+
+    def approve(self, key: SigningKey) -> Entry:
+        """Decision and approval in perfect form."""
+        decision = self.ledger.append("decision", self.body | {"verdict": "passed", "proposer": "engineer"})
+        body = self.body | {"decision_hash": decision.hash, "approver": key.name}
+        return self.ledger.append("approval", body, key=key)
+
+    def release(self, key: SigningKey) -> None:
+        """The same, and the roll-out."""
+        approval = self.approve(key)
+        body = self.body | {"decision_hash": approval.body["decision_hash"], "approval_hash": approval.hash}
+        self.ledger.append("rollout", body)
+
+    def restarted(self) -> Champion:
+        """A service that begins anew on the same files."""
+        return self.hospital.champion_of(self.ledger.path, self.bundles)
+
+    @property
+    def serves(self) -> set[str]:
+        """What the running service gives, and one that was restarted."""
+        return {serves(self.champion), serves(self.restarted())}
+
+    def rewrite(self, change: Callable[[list[dict[str, Any]]], None]) -> None:
+        """Change the entries, then give each its number, its predecessor and its hash again; signatures stay."""
+        entries = [entry.model_dump() for entry in self.ledger.entries()]
+        change(entries)
+        previous, lines = GENESIS, []
+        for number, entry in enumerate(entries):
+            digest = Entry.model_validate(entry | {"seq": number, "previous": previous}).digest()
+            lines.append(canonical(entry | {"seq": number, "previous": previous, "hash": digest}) + b"\n")
+            previous = digest
+        self.ledger.path.write_bytes(b"".join(lines))

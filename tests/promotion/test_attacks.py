@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,9 @@ from typing import Any
 import pytest
 
 from components.errors import ConfigError, PromotionRefused
-from components.promotion.ledger import GENESIS, Entry, Ledger, SigningKey, canonical
-from components.promotion.register import verified_hash
-from components.serving.champion import Champion
+from components.promotion.ledger import GENESIS, Ledger, SigningKey, canonical
 from tests.promotion.guarded import DOORS, NAME, refused
-from tests.promotion.hospital import FAILED, Hospital, serves
+from tests.promotion.hospital import FAILED, Hospital, Stolen, serves
 
 pytestmark = pytest.mark.slow  # a server, and a model that can serve
 
@@ -37,44 +34,6 @@ def before(hospital) -> str:
     """What serves before the attack."""
     assert hospital.serves.startswith("version ")
     return hospital.serves
-
-
-class Stolen:
-    """A service's ledger and bundles in the hands of somebody who may write both; a copy, so that no test suffers.
-
-    The service has answered from them once, and keeps its witness and its keys elsewhere.
-    """
-
-    def __init__(self, hospital: Hospital, folder: Path, version: int) -> None:
-        self.hospital = hospital
-        self.ledger = Ledger(Path(shutil.copy(hospital.ledger.path, folder)))
-        self.bundles = Path(shutil.copytree(hospital.bundles, folder / "bundles"))
-        self.champion = self.restarted()
-        self.before = serves(self.champion)
-        fetched = hospital.server.store.download_bundle(NAME, version, folder / "theirs")
-        found = verified_hash(fetched)
-        fetched.rename(self.bundles / found)
-        self.body: dict[str, Any] = {"name": NAME, "version": version, "bundle_hash": found}
-
-    def restarted(self) -> Champion:
-        """A service that begins anew on the same files."""
-        return self.hospital.champion_of(self.ledger.path, self.bundles)
-
-    @property
-    def serves(self) -> set[str]:
-        """What the running service gives, and one that was restarted."""
-        return {serves(self.champion), serves(self.restarted())}
-
-    def rewrite(self, change: Callable[[list[dict[str, Any]]], None]) -> None:
-        """Change the entries, then give each its number, its predecessor and its hash again; signatures stay."""
-        entries = [entry.model_dump() for entry in self.ledger.entries()]
-        change(entries)
-        previous, lines = GENESIS, []
-        for number, entry in enumerate(entries):
-            digest = Entry.model_validate(entry | {"seq": number, "previous": previous}).digest()
-            lines.append(canonical(entry | {"seq": number, "previous": previous, "hash": digest}) + b"\n")
-            previous = digest
-        self.ledger.path.write_bytes(b"".join(lines))
 
 
 @pytest.fixture
@@ -347,13 +306,27 @@ def test_own_key_under_the_reviewers_name(stolen, tmp_path):
 
 def test_own_key_under_a_new_name(stolen, tmp_path):
     """Decision, approval and roll-out in perfect form, by somebody whose key this site does not know."""
-    mine = SigningKey.open(tmp_path / "mine", "reviewer-b")
-    decision = stolen.ledger.append("decision", stolen.body | {"verdict": "passed", "proposer": "engineer"})
-    body = stolen.body | {"decision_hash": decision.hash}
-    approval = stolen.ledger.append("approval", body | {"approver": "reviewer-b"}, key=mine)
-    stolen.ledger.append("rollout", body | {"approval_hash": approval.hash})
+    stolen.release(SigningKey.open(tmp_path / "mine", "reviewer-b"))
 
     assert stolen.serves == {"unsigned"}
+
+
+def test_role_given_by_a_stranger(stolen, tmp_path):
+    """An engineer of this site, with a key that it knows, is made a reviewer by somebody whom it does not know."""
+    role = {"person": "engineer-b", "roles": ["reviewer"], "user": "operator-b"}
+    stolen.ledger.append("role", role, key=SigningKey.open(tmp_path / "mine", "operator-b"))
+    stolen.release(SigningKey.open(stolen.hospital.keys, "engineer-b"))
+
+    assert stolen.serves == {"unsigned"}
+
+
+def test_stop_lifted_by_a_stranger(stolen, tmp_path):
+    """Anybody's stop counts; who resumes has to be known."""
+    strange = SigningKey.open(tmp_path / "mine", "stranger")
+    stolen.ledger.append("stop", {"user": "stranger", "reason": "doubts"}, key=strange)
+    stolen.ledger.append("resume", {"user": "stranger", "reason": "no doubts"}, key=strange)
+
+    assert stolen.serves == {"stopped"}
 
 
 @pytest.mark.parametrize("whose", ["nobody", "stranger", "reviewer"])
@@ -361,11 +334,8 @@ def test_rollback_to_what_never_served(stolen, tmp_path, whose):
     """Approved once and overtaken: a rollback is a known person's signed word about what was rolled out before."""
     folders = {"stranger": tmp_path / "mine", "reviewer": stolen.hospital.keys}
     keys = {name: SigningKey.open(folder, name) for name, folder in folders.items()}
-    decision = stolen.ledger.append("decision", stolen.body | {"verdict": "passed", "proposer": "engineer"})
-    body = stolen.body | {"approver": "reviewer", "decision_hash": decision.hash}
-    stolen.ledger.append("approval", body, key=keys["reviewer"])
-    key = keys.get(whose)
-    stolen.ledger.append("rollback", stolen.body | {"user": whose, "reason": "back"}, key=key)
+    stolen.approve(keys["reviewer"])
+    stolen.ledger.append("rollback", stolen.body | {"user": whose, "reason": "back"}, key=keys.get(whose))
 
     assert stolen.serves == {"unsigned"}
 
