@@ -79,9 +79,9 @@ class Champion:
         return self._ledger
 
     def current(self) -> Serving | Off:
-        """What serves at this moment; the ledger is read again whenever its file has changed."""
+        """What serves at this moment; the ledger is read again whenever its file, or the key folder, has changed."""
         with self._lock:
-            mark = self._ledger.mark()
+            mark = (self._ledger.mark(), self._keys_mark())
             if self._known is not None and self._known[0] == mark:
                 return self._known[1]
             found = self._read()
@@ -117,7 +117,8 @@ class Champion:
             )
             return Off(
                 "unsigned",
-                "The model in line to serve lacks a signed approval of somebody whose key is known here; approve it.",
+                "The model in line to serve lacks a signed approval of somebody whose key is known here; put the "
+                "signer's public key into the key folder (sign-NAME.pub), or approve another version.",
             )
         if entry.kind == "rollback" and not _returns(entry, entries):
             return Off("unsigned", "The model in line to serve was never rolled out, so nobody can return to it.")
@@ -137,7 +138,10 @@ class Champion:
 
     def _candidate(self, entries: list[Entry]) -> Candidate | None:
         staged = self._ledger.staged(self._name)
-        if staged is None or not _approvals(staged, entries):
+        if staged is None:
+            return None
+        if not _approvals(staged, entries):
+            log.error("ledger entry %d (stage): too few whose keys are in the key folder signed for it", staged.seq)
             return None
         try:
             plan = RollOut.model_validate(staged.body.get("plan"))
@@ -145,6 +149,13 @@ class Champion:
             log.error("ledger entry %s: its roll-out plan is none of this version", staged.seq)
             return None
         return Candidate(self._open(str(staged.body["bundle_hash"])), str(staged.body["version"]), staged, plan)
+
+    def _keys_mark(self) -> int | None:
+        """What tells that a key came or went."""
+        try:
+            return self._key_dir.stat().st_mtime_ns
+        except OSError:
+            return None
 
     def _open(self, wanted: str) -> Bundle | None:
         """The bundle of this hash, from memory where it serves already; None: its files are missing or altered."""

@@ -118,6 +118,19 @@ def test_an_unsigned_approval_is_none(config, state, tiny_bundle, xray, running,
         assert send(client, xray()).json()["reason"] == "unsigned"
 
 
+def test_a_key_that_comes_or_goes_counts_at_once(config, state, tiny_bundle, xray, running, publish):
+    """The ledger does not move when somebody's public key is put into the key folder, or taken out of it."""
+    publish(state, tiny_bundle)
+    signer = Ledger(config.ledger).entries("approval")[0].signer
+    here, away = config.key_dir / f"sign-{signer}.pem", config.ledger.parent / "elsewhere.pem"
+    with running(config) as client:
+        assert send(client, xray()).status_code == 200
+        here.rename(away)
+        assert send(client, xray()).json()["reason"] == "unsigned"
+        away.rename(here)
+        assert send(client, xray()).status_code == 200
+
+
 def test_a_rollout_before_the_last_signature_serves_nothing(config, state, tiny_bundle, xray, running, publish):
     """The service counts for itself: one of two is not enough, and a signature after the rollout comes too late."""
     publish(state, tiny_bundle, signers=2)
