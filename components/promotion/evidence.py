@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from components.errors import ConfigError, DataError, LedgerCorrupt
 from components.params import Gate
 from components.promotion import audit
 from components.promotion.audit import Finding, Promoted, finding
 from components.promotion.commits import tied
-from components.promotion.decision import schema
+from components.promotion.decision import EarlierProtocol, schema
 from components.promotion.ledger import GENESIS, Entry, Ledger, SigningKey, canonical
 from components.promotion.signing import is_signed
 
@@ -249,7 +249,7 @@ def artifact(record: bytes) -> str:
 
 
 def _lineage(folder: Path, index: Index) -> Iterator[Finding]:
-    """How the version became champion, where it did."""
+    """How the version went out, be it silently, where it did."""
     entries = [e for e in _entries(folder) if e.body.get("bundle_hash") == index.bundle_hash or e.kind in LINEAGE]
     found = list(audit.promoted(entries, index.name))
     yield from (f for f in found if isinstance(f, Finding))
@@ -291,9 +291,9 @@ def _concerns(entry: Entry, name: str, version: int, bundle_hash: str) -> bool:
     return entry.kind in EVERYBODY or named or any(body.get(key) == bundle_hash for key in NAMING)
 
 
-def _gate(protocol: Any) -> Gate:
+def _gate(protocol: Any) -> Gate | EarlierProtocol:
     try:
-        return Gate.model_validate(protocol)
+        return TypeAdapter[Gate | EarlierProtocol](Gate | EarlierProtocol).validate_python(protocol)
     except ValidationError:
         raise DataError("params.yaml or the decision: its gate is no protocol of this version") from None
 

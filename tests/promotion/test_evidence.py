@@ -126,6 +126,16 @@ def test_a_flipped_bit_anywhere_is_found_and_named(exported, which, place, bit):
         path.write_bytes(whole)
 
 
+def test_a_protocol_of_an_earlier_record_is_compared_as_it_stands():
+    """Versions that were judged before the protocol grew keep evidence that verifies."""
+    from components.promotion.evidence import _gate
+
+    protocol = json.loads((REPOSITORY / "tests/promotion/decision-2.json").read_text())["protocol"]
+    assert _gate(protocol) != _gate(protocol | {"margin": 0.5})
+    with pytest.raises(DataError, match="is no protocol of this version"):
+        _gate({"model": NAME})
+
+
 def resigned(exported, folder, key_dir):
     """A copy whose index a forger has made again, with a key of their own."""
     from components.promotion.evidence import Index, _hashes
