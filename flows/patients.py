@@ -77,7 +77,7 @@ def trace(settings: Settings, patient: str) -> PatientTrace:
     """Trace one person, under every pseudonym the log of merges knows.
 
     Raises:
-        DataError: neither the archive nor the prediction log knows this pseudonym, or a log in git is damaged.
+        DataError: neither archive, prediction log nor ledger knows this pseudonym, or a log in git is damaged.
     """
     home, paths = clients.workspace(settings), clients.params(settings).paths
     home.complete([paths.catalog])
@@ -86,11 +86,11 @@ def trace(settings: Settings, patient: str) -> PatientTrace:
     theirs = catalog[catalog["patient_id"].isin(person)]
     log = clients.prediction_log(settings)
     predictions = sum(log.count_of_patient(name) for name in person)
-    if theirs.empty and not predictions:
-        raise DataError("neither the archive nor the prediction log knows a patient of this pseudonym")
-    events = store.label_events(home.root / paths.labels)
     ledger = clients.ledger(settings)
     entries = [entry for name in sorted(person) if (entry := withdrawn(ledger, name))]
+    if theirs.empty and not predictions and not entries:
+        raise DataError("neither the archive nor the prediction log knows a patient of this pseudonym")
+    events = store.label_events(home.root / paths.labels)
     return PatientTrace(
         patient_id=patient,
         others=sorted(person - {patient}),

@@ -19,6 +19,7 @@ from components.dataset.store import write_catalog, write_images, write_labels
 from components.dataset.withdrawals import read_withdrawals
 from components.errors import DataError, PromotionRefused
 from components.promotion.registry import PREFIX
+from components.promotion.withdraw import withdraw as record
 from components.settings import Settings
 from flows import clients, versions
 from flows.builds import heed_withdrawals
@@ -187,6 +188,19 @@ def test_the_log_and_the_difference_count_withdrawals(site):
 
     assert (newest.what, newest.shards) == ("Withdraw 1 patient(s)", 0)
     assert len(versions.history(home, params, limit=9).versions) == 1  # not the commit that brought the empty log
+
+
+def test_a_withdrawal_from_elsewhere_of_a_patient_nobody_here_knows_is_completed(site):
+    """As the doctor advises: the record holds a hash alone, so a person has to say who it is."""
+    settings, _ = site
+    stranger = "f" * 20
+    facts = {"images": 1, "data_versions": [], "models": [], "reason": "asked by letter", "user": settings.user}
+    key = clients.signing_key(settings, settings.user)
+    record(ledger=clients.ledger(settings), patient=stranger, key=key, **facts)
+    assert exclude(settings) == 1
+
+    assert withdraw(settings, stranger, "").excluded
+    assert excluded(settings) == [stranger]
 
 
 def test_a_patient_nobody_knows_is_said_without_their_id(site):
