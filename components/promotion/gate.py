@@ -226,7 +226,7 @@ def _recorded(ledger: Ledger, question: dict[str, str | None], context: Context)
     now = decision.model_copy(update=context.model_dump())
     champion = ledger.champion(context.name)
     overtaken = champion is not None and champion.seq > same[-1].seq
-    if now != decision or overtaken or returned(ledger, same[-1].hash):
+    if now != decision or overtaken or returned(ledger, same[-1]):
         return _enter(ledger, now)
     return now
 

@@ -96,7 +96,8 @@ def plan_of(entry: Entry) -> RollOut:
         return RollOut.model_validate(entry.body.get("plan"))
     except ValidationError:
         raise DataError(
-            f"ledger entry {entry.seq}: its roll-out plan is none of this version; `osteoflow rollback` ends the stage"
+            f"ledger entry {entry.seq}: its roll-out plan is none of this version; "
+            f"`osteoflow rollback --to {entry.body.get('champion_version')}` ends the stage"
         ) from None
 
 

@@ -16,6 +16,8 @@ Which version is in which stage says `Ledger.staged`; `Ledger.champion` is the o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from components.errors import PromotionRefused
@@ -68,7 +70,7 @@ def passed(ledger: Ledger, name: str, version: int, bundle_hash: str) -> Entry:
             f"{what}: it was judged against champion {_short(verdict.champion_hash)} (ledger entry {entry.seq}), which "
             f"has changed since; it is {_short(present)} now; judge it again"
         )
-    if taken := returned(ledger, entry.hash):
+    if taken := returned(ledger, entry):
         raise PromotionRefused(
             f"{what}: it was taken back from {taken.body['stage']} (ledger entry {taken.seq}: "
             f"{'; '.join(taken.body['reasons'])}); judge it again"
@@ -76,9 +78,14 @@ def passed(ledger: Ledger, name: str, version: int, bundle_hash: str) -> Entry:
     return entry
 
 
-def returned(ledger: Ledger, decision_hash: str) -> Entry | None:
-    """The entry by which the version that this decision let go was taken back again; None: it was not."""
-    return next((e for e in ledger.entries("return") if e.body.get("decision_hash") == decision_hash), None)
+def returned(ledger: Ledger, decision: Entry) -> Entry | None:
+    """The entry by which what this decision let go was taken back since; None: it was not.
+
+    Another decision about the same bundle, from before that, has nothing more to say than this one.
+    """
+    same = [(fact, decision.body.get(fact)) for fact in ("name", "bundle_hash")]
+    taken = (e for e in ledger.entries("return") if e.seq > decision.seq)
+    return next((e for e in taken if all(e.body.get(fact) == value for fact, value in same)), None)
 
 
 def waiting(ledger: Ledger, name: str) -> list[Entry]:
@@ -86,20 +93,25 @@ def waiting(ledger: Ledger, name: str) -> list[Entry]:
 
     Those of versions on their way through the stages are among them.
     """
-    entries = ledger.entries()
-    done = {e.body.get("approval_hash") for e in entries if e.kind == "rollout"}
-    champion = ledger.champion(name)
-    found = []
+    done = {e.body.get("approval_hash") for e in ledger.entries("rollout")}
+    found = [signed.completing for _, signed in _open(ledger, name)]
+    return sorted((a for a in found if a is not None and a.hash not in done), key=lambda approval: approval.seq)
+
+
+def unfinished(ledger: Ledger, name: str) -> list[tuple[int, Signed]]:
+    """Versions that some have signed for and that others still have to sign, with the signatures."""
+    return [(verdict.version, s) for verdict, s in _open(ledger, name) if s.approvals and s.completing is None]
+
+
+def _open(ledger: Ledger, name: str) -> Iterator[tuple[Verdict, Signed]]:
+    """The passed decisions that still stand, and who signed them."""
+    entries, champion = ledger.entries(), ledger.champion(name)
     for decision in entries:
         verdict = _verdict(decision) if decision.kind == "decision" else None
         if verdict is None or (verdict.name, verdict.verdict) != (name, "passed"):
             continue
-        if returned(ledger, decision.hash):
-            continue
-        approval = Signed.of(decision, entries).completing if _stands(decision, verdict, champion) else None
-        if approval is not None and approval.hash not in done:
-            found.append(approval)
-    return sorted(found, key=lambda approval: approval.seq)
+        if _stands(decision, verdict, champion) and not returned(ledger, decision):
+            yield verdict, Signed.of(decision, entries)
 
 
 def back(ledger: Ledger, name: str, present: Entry, to_version: int | None) -> tuple[Entry, Entry]:

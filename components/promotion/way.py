@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from components.promotion import stages
 from components.promotion.advance import Compared
 from components.promotion.ledger import Entry, Ledger
+from components.promotion.standing import unfinished
 
 
 class Staged(BaseModel):
@@ -31,12 +32,16 @@ class Staged(BaseModel):
 
 
 class Way(BaseModel):
-    """The steps taken now, in words and as versions that answer every case from now on; and who is on the way."""
+    """The steps taken now, in words and as versions that answer every case from now on; and who is on the way.
+
+    `signing`: which versions still lack signatures, and how many.
+    """
 
     steps: list[str]
     rolled_out: list[int]
     champion: int | None
     staged: Staged | None
+    signing: list[str]
 
     @classmethod
     def of(cls, ledger: Ledger, name: str, taken: Sequence[Entry], compared: Compared) -> Way:
@@ -56,13 +61,15 @@ class Way(BaseModel):
             rolled_out=[int(step.body["version"]) for step in taken if step.kind == "rollout"],
             champion=int(champion.body["version"]) if champion else None,
             staged=staged,
+            signing=[f"Version {version}: {signed.text()}." for version, signed in unfinished(ledger, name)],
         )
 
     def text(self) -> str:
         """What happened and where it stands."""
         stands = f"Version {self.champion} is champion." if self.champion is not None else "There is no champion."
         last = self.staged.text() if self.staged else stands
-        return " ".join(self.steps if self.steps and not self.staged else [*self.steps, last])
+        told = self.steps if self.steps and not self.staged else [*self.steps, last]
+        return " ".join([*told, *self.signing])
 
 
 def _told(step: Entry) -> str:

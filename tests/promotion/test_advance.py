@@ -168,6 +168,17 @@ def test_two_approvals_of_one_decision_are_one_way(second):
     assert ways(second) == ["shadow", "return"]
 
 
+def test_an_approval_from_before_a_return_brings_nothing_back(second):
+    """Judged and approved once more while it is in shadow: what the guard found since holds for both decisions."""
+    second.roll_out(**STAGES)
+    approved(second, 2)
+    met(second, candidate=None)
+    second.roll_out(**STAGES)
+
+    assert second.roll_out(**STAGES) == []
+    assert ways(second) == ["shadow", "return"]
+
+
 def test_rollback_in_canary_takes_the_candidate_back(second):
     """What has begun to answer last goes first, quickly, and no log is asked; the next rollback is the champion's."""
     second.roll_out(**STAGES)

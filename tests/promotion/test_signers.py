@@ -21,6 +21,7 @@ from components.promotion.ledger import Entry, Ledger, SigningKey
 from components.promotion.registry import Registry
 from components.promotion.roles import give
 from components.promotion.signers import Signed, behind
+from components.promotion.way import Way
 from tests.promotion.conftest import NAME, REPOSITORY
 from tests.protocols import AT_ONCE
 
@@ -39,6 +40,8 @@ def test_the_first_of_two_moves_nothing_and_the_second_does(house, asked):
     assert behind(first, house.ledger.entries()).text() == "signed 1 of 2; another reviewer has to sign"
     assert house.roll_out() == []
     assert house.champions == (None, None)
+    said = Way.of(house.ledger, NAME, [], lambda _: []).text()
+    assert said == "There is no champion. Version 1: signed 1 of 2; another reviewer has to sign."
 
     second = house.approve(version, approver="reviewer-b")
 
