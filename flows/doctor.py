@@ -120,7 +120,7 @@ def _people(settings: Settings) -> str:
             f"gate.signers asks for {needed} reviewers, {len(reviewers)} named; run `osteoflow users add NAME --role "
             "reviewer`"
         )
-    return f"{len(reviewers)} reviewer(s) of {needed} that have to sign"
+    return f"{len(reviewers)} reviewer(s); {needed} must sign a decision"
 
 
 def _registry(settings: Settings) -> str:
@@ -131,7 +131,7 @@ def _registry(settings: Settings) -> str:
 def _champion(settings: Settings) -> str:
     from components.serving.bundle import Bundle
 
-    entry = clients.ledger(settings).champion()
+    entry = clients.ledger(settings).champion(clients.params(settings).gate.model)
     if entry is None:
         return "no model is approved yet: `osteoflow retrain`, then `osteoflow approve`"
     bundle_hash = entry.body["bundle_hash"]

@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 
+from components.model.slices import UNKNOWN
 from components.params import Aspect, Gate
 from components.promotion.decision import Check
 from components.promotion.protocol import Ruling
@@ -53,7 +54,6 @@ ASPECTS: dict[str, Aspect] = {
 }
 DERIVED = ("format", "golden")  # the first is one for all that can be opened, the second follows from the transform
 SPLIT = ("model", "transform", "parts")
-UNKNOWN = "unknown"
 
 
 def changes(challenger: Bundle, champion: Bundle, params: Gate) -> tuple[Ruling, tuple[str, ...]]:

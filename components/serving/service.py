@@ -128,9 +128,7 @@ class Service:
         )
         grey = overlay.display(image.pixels, image.window)
         self._keep(self.picture(prediction), overlay.png(grey))
-        if (
-            bundle.manifest.heat_map.shown
-        ):  # a map that failed its checks is not drawn: nobody can be shown it by mistake
+        if bundle.manifest.heat_map.shown:  # one that failed its checks is not drawn: nobody can see it by mistake
             self._keep(self.picture(prediction, overlay=True), overlay.png(overlay.paint(grey, said.heat_map)))
         answer = self.log.add_prediction(prediction)
         if trial:
