@@ -41,6 +41,7 @@ def reproduce(settings: Settings, version: int, *, tolerance: float) -> Reproduc
     """Build `version` again and compare it, part by part, with what its decision record names.
 
     Nothing is registered, pushed or committed; the result is kept in `<state>/reports/reproduction-<name>-v<N>.json`.
+    Withdrawals since then do not stop it: what it trains is compared and thrown away (docs/decisions.md).
 
     Args:
         tolerance: the largest difference of a figure on the sealed test images that counts as the same model.
