@@ -16,8 +16,6 @@ from components.promotion.ledger import Entry
 from components.promotion.people import Person
 from components.promotion.registry import Version
 
-SHOWN_METRICS = {"auroc": "AUROC", "sensitivity": "Se", "specificity": "Sp"}
-
 
 def rendered(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table as text, as wide as the terminal (100 columns where there is none)."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.terminal import Json, say, settings_of
+from flows.terminal import As, Json, say, settings_of
 
 if TYPE_CHECKING:
     from components.promotion.people import People
@@ -22,7 +22,6 @@ Roles = Annotated[list[str], typer.Option("--role", help="engineer, reviewer, mo
 Given = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from standard input; default: make one, shown once.")
 ]
-As = Annotated[str | None, typer.Option("--as", help="Who acts, as written into the ledger; default: the login name.")]
 
 
 @users_app.command("list")
