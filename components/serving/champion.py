@@ -104,7 +104,8 @@ class Champion:
         known = [e for e in entries if self._knows(e)]
         if stops := stops_in(known):
             why = "; ".join(str(stop.body.get("reason") or "no reason was given").rstrip(".") for stop in stops)
-            return Off("stopped", f"AI output was switched off: {why}. Cases can still be read.")
+            unheard = "" if stops_in(entries) else " Whoever lifted that has no key in the key folder (sign-NAME.pub)."
+            return Off("stopped", f"AI output was switched off: {why}. Cases can still be read.{unheard}")
         if entry is None:
             return Off(
                 "no_champion", "No model is approved; a reviewer approves one with `osteoflow approve` or in MLflow."
