@@ -77,11 +77,16 @@ def open_alerts(ledger: Ledger) -> list[Entry]:
 
 
 def _standing(ledger: Ledger) -> list[tuple[Entry, set[str]]]:
-    """Alerts since the champion last changed, oldest first, each with those of its findings that were not cleared."""
+    """Alerts since the champion last changed, oldest first, each with those of its findings that were not cleared.
+
+    A rollback that takes a version back from a canary leaves the champion, and what stands against it.
+    """
     standing: list[tuple[Entry, set[str]]] = []
+    champion: object = object()  # no bundle yet
     for entry in ledger.entries():
         if entry.kind in ("rollout", "rollback"):
-            standing = []
+            before, champion = champion, entry.body.get("bundle_hash")
+            standing = standing if champion == before else []
         elif entry.kind == "alert" and entry.body["severity"] == "clear":
             standing = [(alert, left - set(entry.body["findings"])) for alert, left in standing]
         elif entry.kind == "alert":

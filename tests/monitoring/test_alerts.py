@@ -105,6 +105,18 @@ def test_missed_fractures_are_critical_and_stay_until_the_champion_changes(ledge
     assert open_alerts(ledger) == []
 
 
+def test_a_rollback_from_a_canary_leaves_what_stands_against_the_champion(ledger, verdicts, missing_fractures):
+    """The entry names the champion that answered all along."""
+    champion = {"name": "osteoflow-fracture", "version": 1, "bundle_hash": "b" * 64}
+    ledger.append("rollout", champion)
+    entry = report(ledger, verdicts["calm"], missing_fractures)
+
+    ledger.append("rollback", champion)
+    assert [e.seq for e in open_alerts(ledger)] == [entry.seq]
+    ledger.append("rollout", champion | {"bundle_hash": "c" * 64})
+    assert open_alerts(ledger) == []
+
+
 def test_an_insufficient_window_does_not_hide_missed_fractures(ledger, verdicts, missing_fractures):
     assert report(ledger, verdicts["few"], missing_fractures).body["findings"] == ["performance:sensitivity"]
 
