@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from components.promotion.testset import refresh as retire
 from components.settings import Settings
 from flows import clients
-from flows.builds import make
+from flows.builds import heed_withdrawals, make
 
 
 class Refreshed(BaseModel):
@@ -30,12 +30,17 @@ class Refreshed(BaseModel):
 
 
 def refresh(settings: Settings, reason: str, rev: str) -> Refreshed:
-    """Retire the test patients that were looked at; see `components/promotion/testset.py`."""
-    home, params = clients.workspace(settings), clients.params(settings)
+    """Retire the test patients that were looked at; see `components/promotion/testset.py`.
+
+    Raises:
+        DataError: the revision does not know of a withdrawal on record: who is withdrawn seals nothing.
+    """
+    home, params, ledger = clients.workspace(settings), clients.params(settings), clients.ledger(settings)
     with home.building(rev) as build:
+        heed_withdrawals(build, ledger)
         make(build, "validate")
         entry = retire(
-            ledger=clients.ledger(settings),
+            ledger=ledger,
             name=params.gate.model,
             accepted=build.root / params.paths.accepted,
             params=params.gate,
