@@ -27,7 +27,8 @@ def advance(
     """The entries of one step, added now; none where the version has to wait.
 
     The first champion has nothing to be compared with and answers every case at once. A version that is approved while
-    another is on its way takes its place. While AI output is switched off no stage ends: it meets no cases.
+    another is on its way takes its place. While AI output is switched off no stage ends: it meets no cases. The gate's
+    last word counts: a version that it has judged again since, and not passed, goes no further.
 
     Args:
         approval: of a version that waits; see `standing.waiting`.
@@ -39,22 +40,24 @@ def advance(
         Unavailable: the prediction log does not answer.
         LedgerCorrupt: nothing moves on a broken ledger.
     """
-    name = str(approval.body["name"])
-    found = ledger.staged(name)
+    name, version = str(approval.body["name"]), int(approval.body["version"])
+    found, passes = ledger.staged(name), standing.has_passed(ledger, name, version)
     mine = found is not None and found.body["approval_hash"] == approval.hash
-    seen = stages.outlook(found, compared(found.hash)) if found and mine else None
+    seen = stages.outlook(found, compared(found.hash)) if found and mine and passes else None
     if seen and seen.verdict == "wait":
         return []
     with ledger.locked() as chain:
         if ledger.staged(name) != found or approval.hash not in {a.hash for a in standing.waiting(ledger, name)}:
             return []  # another process, or a person, was faster
+        if not passes or not standing.has_passed(ledger, name, version):
+            reasons = ["the gate has judged it again since, and it did not pass"]
+            return [_back(chain, found, reasons, None)] if found and mine else []
         if found and seen:
             return [] if ledger.stops() else [_on(chain, ledger, found, approval, seen)]
         if found and found.body["bundle_hash"] == approval.body["bundle_hash"]:
             return []  # on its way already, by another's approval
         added = []
         if found:
-            version = approval.body["version"]
             reasons = [f"version {version} was approved meanwhile and takes its place"]
             added.append(_back(chain, found, reasons, None))
         return [*added, _begin(chain, ledger, approval, *_against(plan, alerts), after=None)]

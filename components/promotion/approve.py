@@ -165,6 +165,7 @@ def reconcile(*, ledger: Ledger, registry: Registry, name: str) -> str | None:
     # brought the version into a stage, the alias belongs to whoever is still champion.
     staged = ledger.staged(name)
     ahead = {int(a.body["version"]) for a in standing.waiting(ledger, name)}
+    ahead = {version for version in ahead if standing.has_passed(ledger, name, version)}
     if found == wanted or found in ahead - ({int(staged.body["version"])} if staged else set()):
         return None
     if wanted is None:

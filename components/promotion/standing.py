@@ -100,7 +100,8 @@ def waiting(ledger: Ledger, name: str) -> list[Entry]:
 
 def unfinished(ledger: Ledger, name: str) -> list[tuple[int, Signed]]:
     """Versions that some have signed for and that others still have to sign, with the signatures."""
-    return [(verdict.version, s) for verdict, s in _open(ledger, name) if s.approvals and s.completing is None]
+    lacking = [(verdict.version, s) for verdict, s in _open(ledger, name) if s.approvals and s.completing is None]
+    return [(version, signed) for version, signed in lacking if has_passed(ledger, name, version)]
 
 
 def _open(ledger: Ledger, name: str) -> Iterator[tuple[Verdict, Signed]]:

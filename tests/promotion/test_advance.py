@@ -179,6 +179,22 @@ def test_an_approval_from_before_a_return_brings_nothing_back(second):
     assert ways(second) == ["shadow", "return"]
 
 
+def test_a_version_that_fails_when_judged_again_goes_no_further(second):
+    """Before its way, and on it: the gate's last word counts."""
+    second.judge(2, verdict="failed")
+    assert second.roll_out(**STAGES) == []
+    second.judge(2)
+    second.roll_out(**STAGES)
+    second.judge(2, verdict="failed")
+
+    (entry,) = second.roll_out(**STAGES)
+    assert (entry.kind, entry.body["reasons"]) == (
+        "return",
+        ["the gate has judged it again since, and it did not pass"],
+    )
+    assert (second.champions, second.roll_out(**STAGES)) == ((1, 1), [])
+
+
 def test_rollback_in_canary_takes_the_candidate_back(second):
     """What has begun to answer last goes first, quickly, and no log is asked; the next rollback is the champion's."""
     second.roll_out(**STAGES)
