@@ -113,7 +113,7 @@ def server_command(settings: Settings) -> tuple[list[str], dict[str, str]]:
 
 
 def first_people(settings: Settings) -> dict[str, str]:
-    """Give a server of this machine one account for each role, once; whom the ledger knows already is left alone.
+    """Give a server of this machine the people of `FIRST`, once; whom the ledger knows already is left alone.
 
     Returns:
         User -> first password, of those whose password was not changed since.
