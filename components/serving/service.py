@@ -33,7 +33,7 @@ class ServiceConfig:
         ledger: the decision ledger's file.
         bundles: folder with one folder a bundle, named by its hash; the promote flow fills it.
         images: folder for the de-identified pictures; made owner-only.
-        key_dir: the site's pseudonym key: the same that intake uses, so that corrections meet their images.
+        key_dir: the pseudonym key that intake uses, so that corrections meet their images; and whose word counts.
         model: registered name of the model that serves.
         audit_share: share of cases that readers see without the AI output first.
         readers: agreeing readers that settle a case.

@@ -118,35 +118,6 @@ def test_an_unsigned_approval_is_none(config, state, tiny_bundle, xray, running,
         assert send(client, xray()).json()["reason"] == "unsigned"
 
 
-def test_a_key_that_comes_or_goes_counts_at_once(config, state, tiny_bundle, xray, running, publish):
-    """The ledger does not move when somebody's public key is put into the key folder, or taken out of it."""
-    publish(state, tiny_bundle)
-    signer = Ledger(config.ledger).entries("approval")[0].signer
-    here, away = config.key_dir / f"sign-{signer}.pem", config.ledger.parent / "elsewhere.pem"
-    with running(config) as client:
-        assert send(client, xray()).status_code == 200
-        here.rename(away)
-        assert send(client, xray()).json()["reason"] == "unsigned"
-        away.rename(here)
-        assert send(client, xray()).status_code == 200
-
-
-def test_a_stop_that_a_stranger_lifted_stands_and_says_why(
-    config, state, tiny_bundle, xray, running, publish, tmp_path
-):
-    """The command line knows no key folder but its own: there it looks as if nothing were to be lifted."""
-    publish(state, tiny_bundle)
-    said = {"ledger": Ledger(config.ledger), "user": "stranger", "key": SigningKey.open(tmp_path / "own", "stranger")}
-    stop(reason="drill", **said)
-    resume(reason="over", **said)
-    with running(config) as client:
-        assert (
-            send(client, xray())
-            .json()["detail"]
-            .endswith("Whoever lifted that has no key in the key folder (sign-NAME.pub).")
-        )
-
-
 def test_a_rollout_before_the_last_signature_serves_nothing(config, state, tiny_bundle, xray, running, publish):
     """The service counts for itself: one of two is not enough, and a signature after the rollout comes too late."""
     publish(state, tiny_bundle, signers=2)
