@@ -28,8 +28,11 @@ READING = (
     "/search", "/search-datasets", "/get-latest-versions", "/graphql", "/presigned-download-url", "/batchGetInfos",
     "/traces/metrics",
 )  # fmt: skip
-# What a reviewer writes.
-REVIEWING = ("/registered-models/alias", "/model-versions/set-tag", "/model-versions/delete-tag")
+# What a reviewer writes; of new versions, copies alone ("Promote model").
+REVIEWING = (
+    "/registered-models/alias", "/model-versions/set-tag", "/model-versions/delete-tag", "/model-versions/create",
+)  # fmt: skip
+REGISTERS = "an engineer registers and edits"
 
 
 class Rules:
@@ -82,7 +85,7 @@ class Rules:
         if administers or roles & {"engineer", "service"} or ("reviewer" in roles and route.endswith(REVIEWING)):
             return
         held, more = ", ".join(sorted(roles)), " and approves" if "reviewer" in roles else ""
-        raise PromotionRefused(f"{user!r} ({held}) reads{more}; an engineer registers and edits")
+        raise PromotionRefused(f"{user!r} ({held}) reads{more}; {REGISTERS}")
 
     def by_request(self) -> dict[str, Rule]:
         """The rule of each guarded request, by the name of its protobuf message."""
@@ -152,7 +155,12 @@ class Rules:
 
     def create_version(self, message: Any, user: str) -> None:
         """A new version tells the truth about its proposer; a copy ("Promote model") needs an original that passed."""
-        source = urlsplit(message.source)  # lowers the scheme, as MLflow's own reading does
+        source, roles = (
+            urlsplit(message.source),
+            self.roll().of(user),
+        )  # lowers the scheme, as MLflow's own reading does
+        if source.scheme != "models" and roles and not roles & {"engineer", "service"}:
+            raise PromotionRefused(f"{message.name}: a reviewer copies what passed its gate; {REGISTERS}")
         if source.scheme == "models":
             name, _, version = source.path.strip("/").rpartition("/")
             if not name or not _is_number(version) or not has_passed(self.ledger, name, int(version)):
@@ -160,7 +168,7 @@ class Rules:
         for tag in message.tags:
             if tag.key == RATIONALE:
                 raise PromotionRefused(f"{message.name}: a reviewer gives the {RATIONALE} after the gate")
-            if "service" not in self.roll().of(user):
+            if "service" not in roles:
                 if tag.key == f"{PREFIX}proposer" and tag.value != user:
                     raise PromotionRefused(f"{message.name}: {user!r} cannot propose in the name of {tag.value!r}")
                 if tag.key == f"{PREFIX}verdict":
