@@ -98,6 +98,8 @@ def test_a_reviewer_registers_nothing_and_an_engineer_does(server, add):
     said = server.ask(reviewer, "POST", "registered-models/create", name="theirs")
     assert refused(said, f"'{reviewer}' (reviewer) reads and approves; an engineer registers and edits")
     assert server.ask(engineer, "POST", "registered-models/create", name="theirs").status_code == 200
+    said = server.ask(reviewer, "POST", "model-versions/create", name="theirs", source="mlflow-artifacts:/theirs")
+    assert refused(said, "a reviewer copies what passed its gate; an engineer registers and edits")
 
 
 def test_who_has_no_role_sees_nothing(server, people):
