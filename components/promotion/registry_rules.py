@@ -155,10 +155,8 @@ class Rules:
 
     def create_version(self, message: Any, user: str) -> None:
         """A new version tells the truth about its proposer; a copy ("Promote model") needs an original that passed."""
-        source, roles = (
-            urlsplit(message.source),
-            self.roll().of(user),
-        )  # lowers the scheme, as MLflow's own reading does
+        source = urlsplit(message.source)  # lowers the scheme, as MLflow's own reading does
+        roles = self.roll().of(user)
         if source.scheme != "models" and roles and not roles & {"engineer", "service"}:
             raise PromotionRefused(f"{message.name}: a reviewer copies what passed its gate; {REGISTERS}")
         if source.scheme == "models":
