@@ -182,7 +182,8 @@ def test_a_decision_is_renewed_when_the_version_was_taken_back(sound, drifted, l
     given = sound | {"champion": drifted["challenger"]}
     gate(**given, params=PARAMS, ledger=ledger, context=context(2, 1))
     (decision,) = ledger.entries("decision")
-    ledger.append("return", {"name": NAME, "version": 2, "decision_hash": decision.hash})
+    same = {key: decision.body[key] for key in ("name", "version", "bundle_hash")}
+    ledger.append("return", same | {"decision_hash": decision.hash})
     gate(**given, params=PARAMS, ledger=ledger, context=context(2, 1))
     gate(**given, params=PARAMS, ledger=ledger, context=context(2, 1))
 
