@@ -66,7 +66,7 @@ def judge(service, data):
 
 def compared(service, stage, many):
     """The comparisons of a stage once there are so many."""
-    for _ in range(200):
+    for _ in range(1200):
         if len(rows := service.log.comparisons(stage)) >= many:
             return rows
         time.sleep(0.05)
