@@ -50,7 +50,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     files = {item.nodeid.partition("::")[0] for item in items if "demo" in getattr(item, "fixturenames", ())}
     if strays := files - set(DEMO):
         raise pytest.UsageError(f"tests of {', '.join(sorted(strays))} need the demo: add the module to DEMO")
-    items.sort(key=lambda item: item.nodeid.partition("::")[0] not in DEMO)
+    # Then modules with slow tests, so that at the end no process waits for what the other began last.
+    slow = {item.nodeid.partition("::")[0] for item in items if item.get_closest_marker("slow")}
+    items.sort(
+        key=lambda item: (item.nodeid.partition("::")[0] not in DEMO, item.nodeid.partition("::")[0] not in slow)
+    )
 
 
 @pytest.fixture(autouse=True)
