@@ -30,6 +30,7 @@ NOUNS = {
     "components.promotion.roles",
     "components.promotion.signers",
     "components.promotion.signing",
+    "components.promotion.stages",
     "components.serving.bundle",
     "components.serving.caution",
     "components.serving.store",

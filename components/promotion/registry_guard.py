@@ -50,7 +50,7 @@ def create_app() -> Any:
     settings = load_settings()
     _require_store(settings.tracking_uri)
     rules = Rules(
-        ledger=Ledger(settings.ledger_path, witness=settings.key_dir),
+        ledger=Ledger(settings.ledger_path, key_dir=settings.key_dir),
         registry=Registry(settings.tracking_uri, artifact_root=settings.artifact_root),
         key_dir=settings.key_dir,
     )
@@ -118,7 +118,7 @@ def first_people(settings: Settings) -> dict[str, str]:
     Returns:
         User -> first password, of those whose password was not changed since.
     """
-    ledger = Ledger(settings.ledger_path, witness=settings.key_dir)
+    ledger = Ledger(settings.ledger_path, key_dir=settings.key_dir)
     try:
         roll = Roll(ledger.entries())
     except LedgerCorrupt:  # the guard lets nobody in then; what starts beside it still serves

@@ -84,8 +84,10 @@ class Rules:
             raise PromotionRefused("accounts are managed with `osteoflow users`, which puts them on record")
         if administers or roles & {"engineer", "service"} or ("reviewer" in roles and route.endswith(REVIEWING)):
             return
-        held, more = ", ".join(sorted(roles)), " and approves" if "reviewer" in roles else ""
-        raise PromotionRefused(f"{user!r} ({held}) reads{more}; {REGISTERS}")
+        more = " and approves" if "reviewer" in roles else ""
+        if not more and "reader" in roles:
+            more = " here and countersigns with `osteoflow approve`"
+        raise PromotionRefused(f"{user!r} ({', '.join(sorted(roles))}) reads{more}; {REGISTERS}")
 
     def by_request(self) -> dict[str, Rule]:
         """The rule of each guarded request, by the name of its protobuf message."""

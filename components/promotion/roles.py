@@ -1,14 +1,15 @@
 """Noun: who may do what, as the ledger has it: the one place that the registry's guard and every approval ask.
 
 An entry of kind "role" names a person and every role they hold from then on; the last one about a person counts, and
-only a signed one. Whoever was never named holds no role.
+only a signed one. Whoever was never named holds no role. The ledger leaves out the words of those whose key it does not
+know (`Ledger.entries`), so nobody has a role from a stranger.
 
     role    person, roles (sorted; none: whoever was removed), user                                (signed)
 
     engineer   proposes: registers builds, edits runs
-    reviewer   approves: the alias champion and the rationale
+    reviewer   approves: the alias champion and the rationale; returns to an earlier champion
     monitor    reads
-    reader     reads; labels cases on the clinic page
+    reader     reads; labels cases on the clinic page; countersigns where the protocol asks for it (`osteoflow approve`)
     service    the flows' own account: writes verdicts, `osteoflow.*` tags and descriptions
 """
 
@@ -47,6 +48,10 @@ class Roll:
         entry = self._last.get(person)
         return frozenset(map(str, entry.body.get("roles") or ())) if entry else frozenset()
 
+    def lets(self, person: str, role: Role) -> bool:
+        """Whether `person` may do what `role` does; before anybody was named, everybody may."""
+        return not self or role in self.of(person)
+
     def last(self, person: str) -> Entry | None:
         """The entry that counts about `person`; None for whoever was never named."""
         return self._last.get(person)
@@ -58,6 +63,16 @@ class Roll:
     def holders(self, role: Role) -> list[str]:
         """Who holds `role` now, sorted."""
         return [person for person in self.people() if role in self.of(person)]
+
+
+def held(entry: Entry, role: Role, entries: Iterable[Entry]) -> bool:
+    """Whether whoever signed `entry` held `role` then; before anybody was named, everybody who signs does.
+
+    Args:
+        entries: the ledger; what comes after `entry` is not asked.
+    """
+    roll = Roll(before for before in entries if before.seq < entry.seq)
+    return entry.signature is not None and roll.lets(str(entry.signer), role)
 
 
 def give(*, ledger: Ledger, person: str, roles: Iterable[str], user: str, key: SigningKey) -> Entry:

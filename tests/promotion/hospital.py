@@ -54,7 +54,7 @@ class Hospital:
 
     @cached_property
     def ledger(self) -> Ledger:
-        return Ledger(self.server.settings.ledger_path, witness=self.keys)
+        return Ledger(self.server.settings.ledger_path, key_dir=self.keys)
 
     @cached_property
     def champion(self) -> Champion:

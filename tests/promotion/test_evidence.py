@@ -161,7 +161,7 @@ def resigned(exported, folder, key_dir):
     [
         ("entries.jsonl", "größer", "kleiner", "chain", "entry 2 (approval): does not stand in the chain"),
         ("chain.json", '"]', '","' + "0" * 64 + '"]', "chain", "13 entries where 12 were exported"),
-        ("keys.json", '"reviewer":"', '"reviewer":"0', "chain", "the signature of 'reviewer' is not valid"),
+        ("keys.json", '"reviewer":"', '"reviewer":"0', "entry 2: signer", "'reviewer' signed with a key that the key"),
         ("decision.json", '"images":400', '"images":900', "decision", "decision.json: expected"),
         ("bundle/model.tflite", "weights", "Weights", "bundle", "model.tflite is"),
         ("evaluation/evaluation.json", "7777", "7778", "evaluation", "test_sha256 7778"),
