@@ -221,6 +221,15 @@ def test_no_pickle():
     assert [str(path) for path in sources if pattern.search(path.read_text())] == []
 
 
+def test_whoever_opens_the_ledger_knows_keys():
+    """Without the key folder the words of strangers would count."""
+    sources = [path for top in ("components", "flows") for path in (REPOSITORY / top).rglob("*.py")]
+    opened = [call for path in sources for call in re.findall(r"(?<!class )\bLedger\(.*", path.read_text())]
+
+    assert len(opened) >= 4
+    assert [call for call in opened if "key_dir=" not in call] == []
+
+
 def test_every_section_of_params_belongs_to_something():
     """A params section is a step, or is read by name somewhere: an unread option is a defect."""
     sections = set(yaml.safe_load((REPOSITORY / "params.yaml").read_text())) - {"paths"}

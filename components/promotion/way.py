@@ -64,7 +64,7 @@ class Way(BaseModel):
             champion=int(champion.body["version"]) if champion else None,
             staged=staged,
             signing=[f"Version {version}: {signed.text()}." for version, signed in unfinished(ledger, name)],
-            unheard=[f"{of_stranger(word)}." for word in ledger.strangers()],
+            unheard=[f"Passed over: {of_stranger(word)}." for word in ledger.strangers()],
         )
 
     def text(self) -> str:

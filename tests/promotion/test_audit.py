@@ -17,7 +17,8 @@ from components.promotion import audit
 from components.promotion.audit import Finding, Promoted, finding
 from components.promotion.ledger import Ledger, SigningKey, canonical
 from components.promotion.register import verified_hash
-from tests.promotion.conftest import NAME, make
+from tests.promotion.builds import make
+from tests.promotion.conftest import NAME
 
 
 @pytest.fixture

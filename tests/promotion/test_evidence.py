@@ -14,7 +14,8 @@ from components.errors import BundleCorrupt, ConfigError, DataError
 from components.promotion.evidence import export, pointers, verify
 from components.promotion.ledger import Ledger, SigningKey
 from components.workspace import Workspace
-from tests.promotion.conftest import NAME, REPOSITORY, make
+from tests.promotion.builds import make
+from tests.promotion.conftest import NAME, REPOSITORY
 
 FILES = {"uv.lock": "locked\n", "dvc.lock": "schema: '2.0'\n", "data/studies.dvc": "outs: []\n", 'data/"é".txt': "x\n"}
 
@@ -105,6 +106,17 @@ def test_it_holds_what_concerns_the_version_and_the_hash_of_the_rest(exported, h
     ]  # fmt: skip
     assert json.loads((exported / "chain.json").read_text()) == [entry.hash for entry in house["ledger"].entries()]
     assert set(json.loads((exported / "keys.json").read_text())) == {"reviewer", "auditor"}
+
+
+def test_whose_key_the_site_does_not_know_is_named_wherever_the_folder_goes(house, tmp_path):
+    """Their entries travel, their keys do not: what they approved has no way up."""
+    site = Ledger(house["ledger"].path, key_dir=tmp_path / "keys")
+    export(**(house | {"ledger": site}), version=1, to=tmp_path / "evidence")
+    found = bad(tmp_path / "evidence")
+
+    assert set(json.loads((tmp_path / "evidence" / "keys.json").read_text())) == {"auditor"}
+    assert found["entry 2: signer"].startswith("ledger entry 2 (approval): 'reviewer' signed with a key that")
+    assert found["version 1: way up"] == "ledger entry 3 (rollout): no approval of its hash"
 
 
 @settings(max_examples=150, deadline=None)
