@@ -31,6 +31,7 @@ NOUNS = {
     "components.promotion.signers",
     "components.promotion.signing",
     "components.promotion.stages",
+    "components.promotion.words",
     "components.serving.bundle",
     "components.serving.caution",
     "components.serving.store",

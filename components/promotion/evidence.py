@@ -30,9 +30,10 @@ from components.promotion import audit
 from components.promotion.audit import Finding, Promoted, finding
 from components.promotion.commits import tied
 from components.promotion.decision import EarlierProtocol, schema
-from components.promotion.ledger import GENESIS, Entry, Ledger, SigningKey, canonical, is_word_of
+from components.promotion.ledger import GENESIS, Entry, Ledger, SigningKey, canonical
 from components.promotion.signing import is_signed
 from components.promotion.standing import record_of
+from components.promotion.words import counts, heard
 
 INDEX = "evidence.json"
 EVERYBODY = ("stop", "resume", "refresh", "repair", "role")  # entries that concern every version
@@ -251,10 +252,10 @@ def artifact(record: bytes) -> str:
 
 def _lineage(folder: Path, index: Index) -> Iterator[Finding]:
     """How the version went out, be it silently, where it did; and whose words are no part of that."""
-    heard = _heard(folder)
-    unheard = [e for e in _entries(folder) if e not in heard]
+    keys = _json(folder / "keys.json")
+    unheard = [e for e in _entries(folder) if not counts(e, keys.get)]
     yield from (Finding(what=f"entry {e.seq}: signer", well=False, detail=audit.of_stranger(e)) for e in unheard)
-    entries = [e for e in heard if e.body.get("bundle_hash") == index.bundle_hash or e.kind in LINEAGE]
+    entries = [e for e in _heard(folder) if e.body.get("bundle_hash") == index.bundle_hash or e.kind in LINEAGE]
     found = list(audit.promoted(entries, index.name))
     yield from (f for f in found if isinstance(f, Finding))
     for way in (f for f in found if isinstance(f, Promoted)):
@@ -308,7 +309,7 @@ def _entries(folder: Path) -> list[Entry]:
 def _heard(folder: Path) -> list[Entry]:
     """The exported entries without the words of those whose key is not among the exported ones."""
     keys: dict[str, str] = _json(folder / "keys.json")
-    return [entry for entry in _entries(folder) if is_word_of(entry, keys.get)]
+    return list(heard(_entries(folder), keys.get))
 
 
 def _hashes(folder: Path) -> dict[str, str]:

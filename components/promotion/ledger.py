@@ -4,8 +4,8 @@ One line is one entry in canonical JSON (sorted keys, no spaces, UTF-8, no NaN).
 content without `hash` and `signature`; `previous` is the hash before it, so no entry can be changed, moved or taken
 out of the middle unseen. A signature (Ed25519) is over the hash, and the hash covers the signer's name and public
 key. A name signs with one key for the life of a ledger: the first key it used is pinned. Whose key that is, only the
-key folder tells, which lies apart from the ledger: a reader that was given one passes over the words (`WORDS`) of
-whoever is not in it, so that nobody who can write the file, and make a key, has anything to say here.
+key folder tells, which lies apart from the ledger: a reader that was given one passes over the words of whoever
+is not in it, so that nobody who can write the file, and make a key, has anything to say here.
 
 A line without its newline was never acknowledged to anyone: a writer was killed inside it. Reading ignores such a
 tail (`torn()` reports it); the next append keeps its bytes in `<ledger>.torn-<sha256>`, cuts them off, and records
@@ -22,7 +22,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,15 +33,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from components.errors import ConfigError, DataError, LedgerCorrupt
 from components.promotion.signing import SigningKey, is_signed, public_key_of, sync_folder
 from components.promotion.witness import Witness
+from components.promotion.words import WORDS, KeyOf, counts, heard, stops_in
 
-__all__ = ["WORDS", "Chain", "Entry", "Kind", "Ledger", "SigningKey", "canonical", "is_word_of", "stops_in"]
+__all__ = ["Chain", "Entry", "Kind", "Ledger", "SigningKey", "canonical"]
 
 Kind = Literal[
     "decision", "approval", "rollout", "rollback", "look", "refresh", "alert", "feedback", "stop", "resume", "repair",
     "withdrawal", "stage", "return", "role",
 ]  # fmt: skip
-# What lets something happen because a person says so. A stop and a withdrawal hold back: those are anybody's to say.
-WORDS: frozenset[Kind] = frozenset(("approval", "rollback", "resume", "role", "refresh"))
 GENESIS = "0" * 64
 _HEX64 = r"^[0-9a-f]{64}$"
 
@@ -81,14 +80,12 @@ class Ledger:
         self._seen: tuple[bytes, list[Entry]] = (b"", [])  # verified bytes; later reads verify only what follows them
 
     def entries(self, kind: Kind | None = None) -> list[Entry]:
-        """What counts here, or what of one kind does, oldest first: every entry but the words of strangers.
+        """What counts here, or what of one kind does, oldest first: see `words.heard`.
 
         Raises:
             LedgerCorrupt: names the first bad entry.
         """
-        found = self.whole()
-        strange = self._strange(found)
-        return [entry for entry in found if kind in (None, entry.kind) and entry.hash not in strange]
+        return [entry for entry in heard(self.whole(), self._key_of()) if kind in (None, entry.kind)]
 
     def strangers(self) -> list[Entry]:
         """The words that nobody who is known here has signed; they count for nothing.
@@ -96,9 +93,8 @@ class Ledger:
         Raises:
             LedgerCorrupt: names the first bad entry.
         """
-        found = self.whole()
-        strange = self._strange(found)
-        return [entry for entry in found if entry.hash in strange]
+        key_of = self._key_of()
+        return [entry for entry in self.whole() if not counts(entry, key_of)]
 
     def whole(self) -> list[Entry]:
         """Every entry as it stands in the file, strangers' words too; the whole chain is verified on the way.
@@ -144,7 +140,7 @@ class Ledger:
         return moves[-1] if moves and moves[-1].kind == "stage" else None
 
     def stops(self) -> list[Entry]:
-        """The stops that stand; see `stops_in`."""
+        """The stops that stand; see `words.stops_in`."""
         return stops_in(self.entries())
 
     def mark(self) -> object:
@@ -197,12 +193,9 @@ class Ledger:
         """Whether words that `name` signs with this key count here."""
         return self._key_dir is None or public_key_of(self._key_dir, name) == public_key
 
-    def _strange(self, entries: Iterable[Entry]) -> set[str]:
-        """The hashes of strangers' words; of nothing where there is no key folder."""
-        if self._key_dir is None:
-            return set()
-        known = functools.cache(functools.partial(public_key_of, self._key_dir))
-        return {entry.hash for entry in entries if not is_word_of(entry, known)}
+    def _key_of(self) -> KeyOf | None:
+        """Each name's key is read once: one reading of the ledger asks for the same few again and again."""
+        return functools.cache(functools.partial(public_key_of, self._key_dir)) if self._key_dir else None
 
     def witness(self, entry: Entry) -> None:
         """Remember `entry` as the last one, where a witness is kept."""
@@ -303,24 +296,6 @@ class Chain:
         except OSError as error:
             os.ftruncate(self._descriptor, size)
             raise DataError(f"{self._ledger.path}: cannot write: {error.strerror}; nothing was added") from None
-
-
-def is_word_of(entry: Entry, key_of: Callable[[str], str | None]) -> bool:
-    """Whether `entry` counts: a word, if its signer's key is the one that `key_of` has of that name; anything else."""
-    if entry.kind not in WORDS:
-        return True
-    return entry.signer is not None and key_of(entry.signer) == entry.public_key
-
-
-def stops_in(entries: Iterable[Entry]) -> list[Entry]:
-    """The stops that no signed `resume` has lifted since. Any of them keeps AI output off."""
-    standing: list[Entry] = []
-    for entry in entries:
-        if entry.kind == "resume" and entry.signature:
-            standing = []
-        elif entry.kind == "stop":
-            standing.append(entry)
-    return standing
 
 
 def canonical(value: Any) -> bytes:

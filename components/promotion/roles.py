@@ -1,8 +1,8 @@
 """Noun: who may do what, as the ledger has it: the one place that the registry's guard and every approval ask.
 
 An entry of kind "role" names a person and every role they hold from then on; the last one about a person counts, and
-only a signed one. Whoever was never named holds no role. The ledger leaves out the words of those whose key it does not
-know (`Ledger.entries`), so nobody has a role from a stranger.
+only a signed one, by somebody whose key is known (`words.heard`). Whoever was never named holds no role; once anybody
+was, by whomever, roles bind: a site that lost the key of who gave them has nobody in a role, rather than everybody.
 
     role    person, roles (sorted; none: whoever was removed), user                                (signed)
 
@@ -31,15 +31,17 @@ class Roll:
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self._last: dict[str, Entry] = {}
+        self._binds = False
         for entry in entries:
             self.read(entry)
 
     def __bool__(self) -> bool:
-        """Whether anybody was ever named: before that, roles bind nobody on the command line."""
-        return bool(self._last)
+        """Whether anybody was ever named, by whomever: before that, roles bind nobody on the command line."""
+        return self._binds
 
     def read(self, entry: Entry) -> None:
         """Take one more entry into account; those that name nobody change nothing."""
+        self._binds |= entry.kind == "role"
         if entry.kind == "role" and entry.signature:
             self._last[str(entry.body.get("person"))] = entry
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.errors import BundleCorrupt, DataError, LedgerCorrupt
-from components.promotion.ledger import Entry, Ledger, stops_in
+from components.promotion.ledger import Entry, Ledger
 from components.promotion.roles import held
 from components.promotion.signers import behind, decision_of
 from components.promotion.stages import plan_of
+from components.promotion.words import stops_in
 from components.serving.bundle import Bundle
 from components.serving.candidate import Candidate
 
@@ -150,8 +151,9 @@ def _lacks(move: Entry, approvals: tuple[Entry, ...], entries: list[Entry], whol
     """
     if not approvals:
         return (
-            "The model in line to serve lacks a signed approval of somebody whose key is known here; put the signer's "
-            "public key into the key folder (sign-NAME.pub), or approve another version."
+            "The model in line to serve lacks a signed approval of somebody whose key and role are known here; put the "
+            "public keys of signers, and of whoever gave them their roles, into the key folder (sign-NAME.pub), or "
+            "approve another version."
         )
     served = (e for e in entries if e.kind == "rollout" and e.seq < move.seq and _same(e, move, "name", "bundle_hash"))
     if move.kind == "rollback" and not (any(served) and held(move, "reviewer", entries)):

@@ -7,11 +7,12 @@ import pytest
 from components.errors import ConfigError, PromotionRefused
 from components.promotion.approve import approve, reconcile, roll_out
 from components.promotion.audit import of_stranger
-from components.promotion.ledger import Ledger, SigningKey, is_word_of
+from components.promotion.ledger import Ledger, SigningKey
 from components.promotion.registry_rules import Rules
 from components.promotion.roles import Roll, give
 from components.promotion.testset import Standing
 from components.promotion.way import Way
+from components.promotion.words import counts
 from tests.promotion.conftest import NAME
 from tests.protocols import AT_ONCE
 
@@ -114,7 +115,21 @@ def test_an_unsigned_word_is_a_strangers(house, site):
     assert [of_stranger(word) for word in site.strangers()] == [
         "ledger entry 0 (role): nobody signed it; it counts for nothing"
     ]
-    assert not Roll(site.entries())
+    assert site.entries()[0].signer is None
+    assert (Roll(site.entries()).of("b"), bool(Roll(site.entries()))) == (frozenset(), True)
+
+
+def test_without_the_key_of_who_gave_the_roles_nobody_has_one(house, site, tmp_path):
+    """Closed rather than open: before anybody was named, everybody may sign, and that time does not come back."""
+    give(ledger=site, person="reviewer", roles=("reviewer",), user="operator", key=house.key("operator"))
+    version = house.propose("one")
+    house.judge(version)
+    house.approve(version)
+    (tmp_path / "keys" / "sign-operator.pem").rename(tmp_path / "away.pem")
+
+    assert promoted(house, site)[0] == []
+    (tmp_path / "away.pem").rename(tmp_path / "keys" / "sign-operator.pem")
+    assert [step.kind for step in promoted(house, site)[0]] == ["rollout"]
 
 
 def test_who_would_not_be_heard_writes_nothing(house, site, tmp_path):
@@ -142,10 +157,11 @@ def test_once_there_are_roles_only_a_reviewer_rolls_back(house, site, tmp_path):
     assert house.champions == (1, 1)
 
 
-@pytest.mark.parametrize(("signer", "counts"), [("a", True), ("b", False), (None, False)])
-def test_whose_word_an_entry_is(house, signer, counts):
+@pytest.mark.parametrize(("signer", "heard"), [("a", True), ("b", False), (None, False)])
+def test_whose_word_an_entry_is(house, signer, heard):
     """By name and key together; a name that nobody has a key of is nobody."""
     entry = house.ledger.append("approval", {}, key=house.key(signer) if signer else None)
 
-    assert is_word_of(entry, {"a": house.key("a").public_key}.get) is counts
-    assert is_word_of(entry.model_copy(update={"kind": "stop"}), {}.get)
+    assert counts(entry, {"a": house.key("a").public_key}.get) is heard
+    assert counts(entry.model_copy(update={"kind": "stop"}), {}.get)
+    assert counts(entry, None)
