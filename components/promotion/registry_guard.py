@@ -21,7 +21,7 @@ from components.promotion.accounts import ADMIN, AUTHENTICATE, configure, create
 from components.promotion.ledger import Ledger, SigningKey
 from components.promotion.registry import Registry
 from components.promotion.registry_rules import Rule, Rules
-from components.promotion.roles import Role, Roll, give
+from components.promotion.roles import Role, give
 from components.settings import PLACEHOLDER, Settings, load_settings
 
 EXTENSION = "osteoflow-guard"
@@ -125,10 +125,12 @@ def first_people(settings: Settings) -> dict[str, str]:
     """
     ledger = Ledger(settings.ledger_path, key_dir=settings.key_dir)
     try:
-        roll = Roll(ledger.entries())
+        named = {
+            entry.body.get("person") for entry in ledger.entries("role")
+        }  # by whomever: who was removed stays away
     except LedgerCorrupt:  # the guard lets nobody in then; what starts beside it still serves
         return create_passwords(settings.state, ())
-    new = [name for name in FIRST if roll.last(name) is None]
+    new = [name for name in FIRST if name not in named]
     passwords = create_passwords(settings.state, new)
     for name in new:
         key = SigningKey.open(settings.key_dir, settings.user)

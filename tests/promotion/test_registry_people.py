@@ -292,6 +292,10 @@ def test_who_was_removed_does_not_come_back_with_a_restart(tmp_path):
 
     assert first_people(settings) == {name: first[name] for name in ("admin", "engineer", "osteoflow")}
     assert read_passwords(settings.state) == first_people(settings)
+    (settings.key_dir / "sign-operator.pem").rename(tmp_path / "operator.pem")  # nor when who removed them has left
+    starter = Settings(workspace=tmp_path, state_dir=tmp_path / "state", key_dir=settings.key_dir, user="operator-b")
+    assert first_people(starter) == first_people(settings)
+    (tmp_path / "operator.pem").rename(settings.key_dir / "sign-operator.pem")
     roll = Roll(ledger.entries())
     assert (roll.of("monitor"), roll.of("reviewer")) == (frozenset(), {"reviewer"})
     # Killed half way: an account without a role gets both, a role that is gone takes the account with it.

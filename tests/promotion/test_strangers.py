@@ -65,6 +65,22 @@ def test_a_strangers_signature_is_not_the_second(house, site, mine):
     assert promoted(house, site)[0] == []
 
 
+def test_a_key_that_comes_while_its_version_is_in_a_stage_holds_nothing_up(house, site, mine):
+    """The first of three becomes one of the two that were wanted; the stage, which began with the third, goes on."""
+    house.live("one")
+    version = house.propose("two")
+    house.judge(version, signers=2)
+    for person in ("reviewer-a", "reviewer-b", "reviewer-c"):
+        house.approve(version, approver=person, key=mine(person) if person == "reviewer-a" else None)
+    where = {"ledger": site, "registry": house.registry, "name": NAME, "compared": lambda _: []}
+    (stage,) = roll_out(**where, plan=AT_ONCE.model_copy(update={"shadow_cases": 1}))
+    (site._key_dir / "sign-reviewer-a.pub").write_text(mine("reviewer-a").public_key)
+    house.judge(version, verdict="failed")
+
+    (back,) = roll_out(**where, plan=AT_ONCE)
+    assert (back.kind, back.body["stage_hash"]) == ("return", stage.hash)
+
+
 def test_a_strangers_rollback_moves_no_alias(house, site, mine):
     """The service falls silent for it (test_attacks); the ledger, the alias and the gate's champion stay."""
     house.live("one")
