@@ -125,9 +125,7 @@ def first_people(settings: Settings) -> dict[str, str]:
     """
     ledger = Ledger(settings.ledger_path, key_dir=settings.key_dir)
     try:
-        named = {
-            entry.body.get("person") for entry in ledger.entries("role")
-        }  # by whomever: who was removed stays away
+        named = {entry.body.get("person") for entry in ledger.entries("role")}  # by whomever: who is gone stays so
     except LedgerCorrupt:  # the guard lets nobody in then; what starts beside it still serves
         return create_passwords(settings.state, ())
     new = [name for name in FIRST if name not in named]
