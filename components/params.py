@@ -6,10 +6,10 @@ Sections are named after the steps that read them. This module is the only reade
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from components.errors import ConfigError
 
@@ -271,6 +271,29 @@ class LatencyRules(Section):
     max_ms: float = Field(gt=0, description="median of one prediction on the machine that judges")
 
 
+class Signers(Section):
+    """How many people sign one decision, by the role they sign in. Nobody counts twice; who proposed it, never."""
+
+    reviewer: int = Field(ge=1, strict=True)
+    reader: int = Field(default=0, ge=0, strict=True, description="clinicians who countersign")
+
+    @property
+    def total(self) -> int:
+        return self.reviewer + self.reader
+
+    def text(self) -> str:
+        """`2 reviewers and 1 reader`."""
+        return " and ".join(f"{many} {role}{'s' * (many > 1)}" for role, many in self.model_dump().items() if many)
+
+
+def _by_role(said: Any) -> Any:
+    """A number alone, as protocols had it before roles came in, is of reviewers."""
+    return {"reviewer": said} if isinstance(said, int) else said
+
+
+SignersAsWritten = Annotated[Signers, BeforeValidator(_by_role, json_schema_input_type=Signers | PositiveInt)]
+
+
 class Gate(Section):
     """The modification protocol: what may change, and what a challenger must show. Every record names its hash."""
 
@@ -284,7 +307,7 @@ class Gate(Section):
     min_positives: int = Field(ge=1)
     min_negatives: int = Field(ge=1)
     look_budget: int = Field(ge=1)
-    signers: int = Field(ge=1, description="reviewers who must sign the same decision")
+    signers: SignersAsWritten
     slices: SliceRules
     calibration: Demand
     heat_map: Demand

@@ -60,6 +60,10 @@ def _ledger(ledger: Ledger) -> str:
 
 def _versions(settings: Settings, ledger: Ledger, data: bool) -> Iterator[Finding]:
     name, home, registry = clients.params(settings).gate.model, clients.workspace(settings), clients.registry(settings)
+    yield from (
+        Finding(what=f"entry {word.seq}: signer", well=False, detail=audit.of_stranger(word))
+        for word in ledger.strangers()
+    )
     yield finding("records", lambda: audit.records(ledger.entries()))
     yield finding("registry", lambda: _seen_by(registry, name, ledger))
     found = list(audit.promoted(ledger.entries(), name))
@@ -78,7 +82,7 @@ def _versions(settings: Settings, ledger: Ledger, data: bool) -> Iterator[Findin
 
 def _seen_by(registry: Registry, name: str, ledger: Ledger) -> str:
     """Every version's tag says how far the ledger had come when it was judged: a second witness of its end."""
-    hashes = [entry.hash for entry in ledger.entries()]
+    hashes = [entry.hash for entry in ledger.whole()]
     heads = [version.ledger_head.split(" ") for version in registry.versions(name) if version.ledger_head]
     for seq, digest in heads:
         if int(seq) >= len(hashes) or hashes[int(seq)] != digest:

@@ -18,14 +18,17 @@ def audit(context: typer.Context, as_json: Json = False) -> None:
     if context.invoked_subcommand:
         return
     settings = settings_of()
+    from components.promotion.audit import of_stranger
     from flows import clients
     from flows.tables import ledger_table
 
     ledger = clients.ledger(settings)
     count = ledger.verify()
-    entries = ledger.entries()
+    entries = ledger.whole()
+    unheard = ledger.strangers()
     body = {"verified": count, "entries": [entry.model_dump() for entry in entries]}
-    say(ledger_table(count, entries), body, as_json)
+    body |= {"unheard": [entry.seq for entry in unheard]}
+    say("\n".join([ledger_table(count, entries), *map(of_stranger, unheard)]), body, as_json)
 
 
 @audit_app.command()

@@ -104,7 +104,7 @@ def describe(
     registry.tag(name, version, f"{PREFIX}verdict", decision.verdict)
     record = decision.encode()
     registry.keep(name, version, artifact(record), record.decode())
-    last = ledger.entries()[-1]
+    last = ledger.whole()[-1]
     registry.tag(name, version, f"{PREFIX}ledger_head", f"{last.seq} {last.hash}")
     return keep_report(evaluation, state / "reports" / f"{name}-v{version}")
 

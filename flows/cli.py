@@ -150,7 +150,7 @@ def approve(
     approver: As = None,
     as_json: Json = False,
 ) -> None:
-    """Approve a version that passed its gate, sign it, and begin its roll-out once enough reviewers have signed."""
+    """Approve a version that passed its gate, sign it, and begin its roll-out once all who have to have signed."""
     settings = settings_of(approver)
     from components.promotion.approve import approve as sign
     from components.promotion.signers import behind
@@ -172,7 +172,8 @@ def approve(
     text = f"Version {version} approved by {settings.user} (ledger entry {entry.seq}, signed). {live}"
     text += clients.still_off(settings)
     body = {"version": version, "approver": settings.user, "entry": entry.seq, "rolled_out": way.rolled_out}
-    body |= {"staged": way.model_dump()["staged"], "signed": len(signed.approvals), "signers": signed.needed}
+    body |= {"staged": way.model_dump()["staged"], "signed": len(signed.approvals), "lacking": dict(signed.lacking)}
+    body |= {"signers": signed.needed.model_dump() if signed.needed else None}
     say(text, body, as_json)
 
 
@@ -186,7 +187,10 @@ def rollback(
     user: As = None,
     as_json: Json = False,
 ) -> None:
-    """Return to an earlier champion now, or from a version on its way to the present one."""
+    """Return to an earlier champion now, or from a version on its way to the present one. A reviewer may.
+
+    Who is none, and sees harm, runs `osteoflow stop`.
+    """
     settings = settings_of(user)
     from components.promotion.approve import rollback as back
     from flows import clients

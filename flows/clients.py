@@ -35,7 +35,7 @@ def params(settings: Settings) -> Params:
 
 def ledger(settings: Settings) -> Ledger:
     """The decision ledger of this workspace; its witness lies beside the keys."""
-    return Ledger(settings.ledger_path, witness=settings.key_dir)
+    return Ledger(settings.ledger_path, key_dir=settings.key_dir)
 
 
 def signing_key(settings: Settings, name: str) -> SigningKey:

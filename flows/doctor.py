@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from pydantic import BaseModel
 
 from components.errors import OsteoflowError
+from components.promotion.audit import of_stranger
 from components.promotion.roles import Roll
+from components.promotion.signers import lacking, roles_to_sign
 from components.settings import Settings
 from flows import clients
 from flows.environment import NO_TELEMETRY
@@ -106,7 +108,10 @@ def _keys(settings: Settings) -> str:
 
 
 def _ledger(settings: Settings) -> str:
-    count = clients.ledger(settings).verify()
+    ledger = clients.ledger(settings)
+    count = ledger.verify()
+    if unheard := ledger.strangers():
+        raise OsteoflowError(" / ".join(map(of_stranger, unheard)))
     return f"{count} entries, chain and signatures verify"
 
 
@@ -115,12 +120,14 @@ def _people(settings: Settings) -> str:
     if not roll:
         return "nobody has a role yet: on this machine any name but the proposer's may approve"
     reviewers = roll.holders("reviewer")
-    if len(reviewers) < needed:
+    missing = lacking(needed, [roles_to_sign(needed, roll, person) for person in roll.people()])
+    if missing:
+        short = ", ".join(f"{role} ({many} more)" for role, many in missing.items())
         raise OsteoflowError(
-            f"gate.signers asks for {needed} reviewers, {len(reviewers)} named; run `osteoflow users add NAME --role "
-            "reviewer`"
+            f"gate.signers asks for {needed.text()}, and too few are named: {short}; run `osteoflow users add NAME "
+            "--role ROLE`"
         )
-    return f"{len(reviewers)} reviewer(s); {needed} must sign a decision"
+    return f"{len(reviewers)} reviewer(s); {needed.text()} must sign a decision"
 
 
 def _registry(settings: Settings) -> str:

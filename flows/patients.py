@@ -30,6 +30,7 @@ class PatientTrace(BaseModel):
         images: in the archive.
         labels: label events of these images.
         predictions: logged by the service.
+        comparisons: silent scores of a model beside the one that answered, logged during a roll-out.
         data_versions: commits whose data holds one of the images, newest first.
         learned_by: model versions that learned from one.
         withdrawal: ledger entry of the withdrawal; None: there is none.
@@ -41,6 +42,7 @@ class PatientTrace(BaseModel):
     images: int
     labels: int
     predictions: int
+    comparisons: int
     data_versions: list[str]
     learned_by: list[int]
     withdrawal: int | None = None
@@ -51,7 +53,7 @@ class PatientTrace(BaseModel):
         also = f" (with {len(self.others)} other pseudonym(s) of the same person)" if self.others else ""
         lines = [
             f"patient       {self.patient_id}{also}: {self.images} images, {self.labels} label events, "
-            f"{self.predictions} predictions",
+            f"{self.predictions} predictions, {self.comparisons} silent comparisons",
             f"data versions {', '.join(commit[:12] for commit in self.data_versions) or 'none'}",
             f"learned by    version(s) {', '.join(map(str, self.learned_by)) or 'none'}",
         ]
@@ -65,6 +67,11 @@ class PatientTrace(BaseModel):
                 f"withdrawn     ledger entry {self.withdrawal}: {later}. It removes nothing: the data versions above "
                 "hold them, and the model versions have learned from them"
             )
+            if self.predictions:
+                lines.append(
+                    "still counted predictions: in drift while they are in its window, in audited performance while "
+                    "their model is champion; comparisons: until that stage of the roll-out ends"
+                )
         return "\n".join(lines)
 
 
@@ -85,7 +92,7 @@ def trace(settings: Settings, patient: str) -> PatientTrace:
     catalog = store.read_catalog(home.root / paths.catalog, columns=("image_id", "patient_id"))
     theirs = catalog[catalog["patient_id"].isin(person)]
     log = clients.prediction_log(settings)
-    predictions = sum(log.count_of_patient(name) for name in person)
+    predictions, comparisons = log.count_of_patients(person)
     ledger = clients.ledger(settings)
     entries = [entry for name in sorted(person) if (entry := withdrawn(ledger, name))]
     if theirs.empty and not predictions and not entries:
@@ -97,6 +104,7 @@ def trace(settings: Settings, patient: str) -> PatientTrace:
         images=len(theirs),
         labels=int(events["image_id"].isin(theirs["image_id"]).sum()),
         predictions=predictions,
+        comparisons=comparisons,
         data_versions=_holding(home, f"{paths.catalog}.dvc", set(theirs["shard"])),
         learned_by=versions_that_learned(settings, "patient_id", person),
         withdrawal=entries[0].seq if entries else None,

@@ -30,6 +30,8 @@ NOUNS = {
     "components.promotion.roles",
     "components.promotion.signers",
     "components.promotion.signing",
+    "components.promotion.stages",
+    "components.promotion.words",
     "components.serving.bundle",
     "components.serving.caution",
     "components.serving.store",
@@ -218,6 +220,15 @@ def test_no_pickle():
     pattern = re.compile(r"import pickle|joblib|allow_pickle=True|read_pickle|to_pickle|torch\.load")
 
     assert [str(path) for path in sources if pattern.search(path.read_text())] == []
+
+
+def test_whoever_opens_the_ledger_knows_keys():
+    """Without the key folder the words of strangers would count."""
+    sources = [path for top in ("components", "flows") for path in (REPOSITORY / top).rglob("*.py")]
+    opened = [call for path in sources for call in re.findall(r"(?<!class )\bLedger\(.*", path.read_text())]
+
+    assert len(opened) >= 4
+    assert [call for call in opened if "key_dir=" not in call] == []
 
 
 def test_every_section_of_params_belongs_to_something():

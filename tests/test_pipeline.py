@@ -112,7 +112,7 @@ class Released:
             workspace=root, state_dir=root.parent / "state", key_dir=root.parent / "keys", dvc_remote=str(self.remote)
         )
         shutil.copytree(root / ".dvc" / "cache", self.settings.state / "cache")
-        self.ledger = Ledger(self.settings.ledger_path, witness=self.settings.key_dir)
+        self.ledger = Ledger(self.settings.ledger_path, key_dir=self.settings.key_dir)
         self.version = 0
         Workspace(root, self.settings.state, str(self.remote), "engineer").open()
         dvc(root, "push", "--quiet")

@@ -19,6 +19,7 @@ from components.promotion.ledger import Entry, Ledger, SigningKey
 from components.promotion.register import verified_hash
 from components.promotion.registry import CHALLENGER, CHAMPION, Registry, Version
 from components.promotion.roles import Roll
+from components.promotion.signers import Signed, roles_to_sign, signers_of
 from components.promotion.signing import word
 
 MEANING = "approved for clinical decision support use as champion"
@@ -28,8 +29,8 @@ MEANING_BACK = "returned to clinical decision support use as champion"
 def approve(
     *, ledger: Ledger, registry: Registry, name: str, version: int, approver: str, rationale: str, key: SigningKey
 ) -> Entry:
-    """Sign that `version` may serve. Nothing moves yet: `roll_out` does that, once as many have signed as
-    the decision's protocol asks for.
+    """Sign that `version` may serve. Nothing moves yet: `roll_out` does that, once all have signed whom the decision's
+    protocol asks for.
 
     Saying it again about the same decision returns one's first entry.
 
@@ -40,8 +41,8 @@ def approve(
 
     Raises:
         PromotionRefused: no passed decision about exactly this bundle, a decision that another champion has
-            overtaken, the proposer's own build, no reviewer (where roles are given), or no rationale. The message
-            says which.
+            overtaken, the proposer's own build, nobody in a role that the decision wants signatures of (where roles are
+            given), or no rationale. The message says which.
         ConfigError: there is no such version.
     """
     found = registry.version(name, version)
@@ -59,9 +60,13 @@ def approve(
         proposers = {str(who).casefold() for who in (found.proposer, decision.body.get("proposer"))}
         if approver.casefold() in proposers:  # `Reviewer` is no second person
             raise PromotionRefused(f"{what}: {approver!r} proposed it; another person has to approve it")
-        roll = Roll(ledger.entries())
-        if roll and "reviewer" not in roll.of(approver):
-            raise PromotionRefused(f"{what}: {approver!r} is no reviewer; see `osteoflow users list`")
+        needed = signers_of(decision)
+        if needed is None:
+            raise PromotionRefused(f"{what}: {Signed(None, ()).text()}")
+        if not roles_to_sign(needed, Roll(ledger.entries()), approver):
+            raise PromotionRefused(
+                f"{what}: {approver!r} is none of those who sign here ({needed.text()}); see `osteoflow users list`"
+            )
         for earlier in ledger.entries("approval"):
             if (earlier.body.get("decision_hash"), earlier.signer) == (decision.hash, approver):
                 return earlier
@@ -87,8 +92,8 @@ def roll_out(
     alerts: Sequence[Entry] = (),
     bundles: Path | None = None,
 ) -> list[Entry]:
-    """Take every version that is approved by as many as its decision asks for, and not live yet, its next step, oldest
-    first, exactly once; see `advance`.
+    """Take every version that all have signed whom its decision asks for, and that is not live yet, its next step,
+    oldest first, exactly once; see `advance`.
 
     An approval whose decision was taken against a champion that has changed since is passed over.
 
@@ -129,10 +134,16 @@ def rollback(
         user: who says so; must be the key's own name.
 
     Raises:
-        PromotionRefused: no champion, no earlier one, a version that never was champion, or no reason.
+        PromotionRefused: no champion, no earlier one, a version that never was champion, nobody who is a reviewer
+            (where roles are given), or no reason.
     """
     said = word(f"{name}: ", "a rollback", reason, user, key)
     with ledger.locked() as chain:
+        if not Roll(ledger.entries()).lets(user, "reviewer"):
+            raise PromotionRefused(
+                f"{name}: {user!r} is no reviewer, who alone says which model answers; `osteoflow stop`, which takes "
+                "AI output off, is open to everybody"
+            )
         present = ledger.champion(name)
         if present is None:
             raise PromotionRefused(f"{name}: there is no champion to roll back")

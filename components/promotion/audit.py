@@ -17,6 +17,7 @@ from components.errors import DataError, LedgerCorrupt, OsteoflowError
 from components.promotion.decision import Decision, protocol_hash
 from components.promotion.ledger import Entry
 from components.promotion.register import MANIFEST, verified_hash
+from components.promotion.roles import held
 from components.promotion.signers import Signed
 
 
@@ -78,6 +79,7 @@ def promoted(entries: Sequence[Entry], name: str) -> Iterator[Promoted | Finding
         try:
             if move.kind == "rollback":
                 _require(move.signature is not None, move, "nobody signed it")
+                _require(held(move, "reviewer", entries), move, f"{move.signer!r} was no reviewer")
                 _require(bundle_hash in seen, move, "returns to a bundle that was never rolled out")
                 continue
             found = _way_up(move, known)
@@ -89,6 +91,14 @@ def promoted(entries: Sequence[Entry], name: str) -> Iterator[Promoted | Finding
         told.add(bundle_hash)
         if move.kind == "rollout":
             seen.add(bundle_hash)
+
+
+def of_stranger(word: Entry) -> str:
+    """What is to be said of a word that nobody who is known here has signed."""
+    why = "nobody signed it"
+    if word.signer is not None:
+        why = f"{word.signer!r} signed with a key that the key folder does not have of that name (sign-NAME.pub)"
+    return f"ledger entry {word.seq} ({word.kind}): {why}; it counts for nothing"
 
 
 def records(entries: Sequence[Entry]) -> str:

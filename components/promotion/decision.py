@@ -1,7 +1,7 @@
 """Noun: the decision record: what the gate found about a challenger, under which protocol, on which data, and why.
 
 It is canonical JSON in the ledger, and a file beside the version's report in the registry. Its JSON Schema is
-docs/decision.schema.json. Records of formats 1 and 2, without what is marked below, stay readable.
+docs/decision.schema.json. Records of formats 1 to 3, without what is marked below, stay readable.
 
 Source: FDA guidance on predetermined change control plans (2025); 21 CFR 11.10(e).
 """
@@ -15,10 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from components.model.evaluation import WEAK, Slice
 from components.model.statistics import Estimate
-from components.params import Gate, SliceColumn
+from components.params import Gate, Signers, SliceColumn
 from components.promotion.ledger import canonical
 
-FORMAT: Literal[3] = 3
+FORMAT: Literal[4] = 4
 PAGE = 5000  # MLflow keeps a version's description in a String(5000)
 Verdict = Literal["passed", "failed", "inconclusive"]
 Found = Literal["passed", "failed", "inconclusive", "warned"]
@@ -107,15 +107,15 @@ class EarlierProtocol(_Part):
     look_budget: int
 
     @property
-    def signers(self) -> int:
+    def signers(self) -> Signers:
         """One signature was all there was to ask for."""
-        return 1
+        return Signers(reviewer=1)
 
 
 class Decision(_Part):
     """What goes into the ledger as kind "decision". `name` to `proposer` are what an approval is checked against."""
 
-    format: Literal[1, 2, 3] = FORMAT
+    format: Literal[1, 2, 3, 4] = FORMAT
     name: str
     version: int
     bundle_hash: str
@@ -128,7 +128,7 @@ class Decision(_Part):
     data_sha256: str
     accepted_sha256: str = Field(description="which image has which role, and which are used")
     test_sha256: str = Field(description="the sealed test images and their labels")
-    protocol: Gate | EarlierProtocol
+    protocol: Gate | EarlierProtocol = Field(description="its signers by role (format 4), or a number of reviewers")
     protocol_sha256: str
     evidence: str = Field(description='"patient grouping" or "weak grouping"')
     images: int
@@ -201,8 +201,8 @@ class Decision(_Part):
             "Test images": f"`{self.test_sha256}`",
             "Protocol": f"`{self.protocol_sha256}`",
         }
-        if self.protocol.signers > 1:
-            facts["Signatures"] = f"{self.protocol.signers} reviewers have to sign this decision"
+        if self.protocol.signers.total > 1:
+            facts["Signatures"] = f"{self.protocol.signers.text()} have to sign this decision"
         lines += ["", "### Versions", "", "| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in facts.items())]
         return "\n".join([*lines, "", "Decision support for research; not a medical device.", ""])
 

@@ -3,7 +3,7 @@
 evidence.json   what is in here, with the SHA-256 of every file, signed by whoever exported it
 entries.jsonl   the ledger's entries that concern the version, as the ledger has them
 chain.json      the hash of every entry of the ledger, in order: where those entries stand, and that none is missing
-keys.json       the public key of everybody who signed one of them
+keys.json       the public key of everybody who signed one of them, and whose words count where this was exported
 decision.json   the gate's record, canonical JSON
 bundle/         the release bundle
 evaluation/     evaluation and report, where they are kept
@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ from components.promotion.commits import tied
 from components.promotion.decision import EarlierProtocol, schema
 from components.promotion.ledger import GENESIS, Entry, Ledger, SigningKey, canonical
 from components.promotion.signing import is_signed
+from components.promotion.standing import record_of
+from components.promotion.words import counts, heard
 
 INDEX = "evidence.json"
 EVERYBODY = ("stop", "resume", "refresh", "repair", "role")  # entries that concern every version
@@ -102,12 +104,12 @@ def export(
     """
     if to.exists():
         raise ConfigError(f"{to}: exists already; name a new folder")
-    entries = ledger.entries()
-    decision = _decision(entries, name, version)
+    entries = ledger.whole()
+    decision = _decision(ledger.entries(), name, version)
     bundle_hash, commit = str(decision.body["bundle_hash"]), str(decision.body["git_commit"])
     audit.bundle(bundles / bundle_hash, bundle_hash)
     chosen = [e for e in entries if _concerns(e, name, version, bundle_hash)]
-    keys = {e.signer: e.public_key for e in chosen if e.signer}
+    keys = {e.signer: e.public_key for e in chosen if e.signer and ledger.knows(e.signer, e.public_key)}
     if keys.setdefault(key.name, key.public_key) != key.public_key:
         raise ConfigError(f"{key.name!r} signed the ledger with another key; export under a name of your own (--as)")
     texts = {
@@ -192,16 +194,16 @@ def _checks(folder: Path, index: Index) -> dict[str, Callable[[], str]]:
     """Beyond the index: every claim in the folder against the hash that the ledger holds."""
 
     def chain() -> str:
-        chain, keys, entries = _json(folder / "chain.json"), _json(folder / "keys.json"), _entries(folder)
+        chain, entries = _json(folder / "chain.json"), _entries(folder)
         if len(chain) != index.entries or chain[-1] != index.head:
             raise LedgerCorrupt(f"chain.json: {len(chain)} entries where {index.entries} were exported")
         for entry in entries:
-            _in_place(entry, chain, keys)
+            _in_place(entry, chain)
         signed = sum(entry.signature is not None for entry in entries)
         return f"{len(entries)} of the ledger's {len(chain)} entries in place, {signed} of them signed"
 
     def decision() -> str:
-        record = _decision(_entries(folder), index.name, index.version)
+        record = _decision(_heard(folder), index.name, index.version)
         audit.same("decision.json", (folder / "decision.json").read_bytes(), _sha256(canonical(record.body) + b"\n"))
         return audit.record(record)
 
@@ -249,8 +251,11 @@ def artifact(record: bytes) -> str:
 
 
 def _lineage(folder: Path, index: Index) -> Iterator[Finding]:
-    """How the version went out, be it silently, where it did."""
-    entries = [e for e in _entries(folder) if e.body.get("bundle_hash") == index.bundle_hash or e.kind in LINEAGE]
+    """How the version went out, be it silently, where it did; and whose words are no part of that."""
+    keys = _json(folder / "keys.json")
+    unheard = [e for e in _entries(folder) if not counts(e, keys.get)]
+    yield from (Finding(what=f"entry {e.seq}: signer", well=False, detail=audit.of_stranger(e)) for e in unheard)
+    entries = [e for e in _heard(folder) if e.body.get("bundle_hash") == index.bundle_hash or e.kind in LINEAGE]
     found = list(audit.promoted(entries, index.name))
     yield from (f for f in found if isinstance(f, Finding))
     for way in (f for f in found if isinstance(f, Promoted)):
@@ -260,7 +265,7 @@ def _lineage(folder: Path, index: Index) -> Iterator[Finding]:
         yield Finding(what="way up", well=True, detail="this version never was champion")
 
 
-def _in_place(entry: Entry, chain: list[str], keys: dict[str, str]) -> None:
+def _in_place(entry: Entry, chain: list[str]) -> None:
     where = f"entries.jsonl: ledger entry {entry.seq} ({entry.kind})"
     if entry.hash != entry.digest() or not entry.seq < len(chain) or chain[entry.seq] != entry.hash:
         raise LedgerCorrupt(f"{where}: does not stand in the chain")
@@ -268,21 +273,17 @@ def _in_place(entry: Entry, chain: list[str], keys: dict[str, str]) -> None:
         raise LedgerCorrupt(f"{where}: does not follow the entry before it")
     if (entry.signer is None) != (entry.signature is None):
         raise LedgerCorrupt(f"{where}: signer without signature")
-    if entry.signer is not None:
-        key = keys.get(entry.signer)
-        if key != entry.public_key or not is_signed(entry.hash, public_key=key or "", signature=entry.signature or ""):
-            raise LedgerCorrupt(f"{where}: the signature of {entry.signer!r} is not valid")
+    signature = {"public_key": entry.public_key or "", "signature": entry.signature or ""}
+    if entry.signer is not None and not is_signed(entry.hash, **signature):
+        raise LedgerCorrupt(f"{where}: the signature of {entry.signer!r} is not valid")
 
 
-def _decision(entries: list[Entry], name: str, version: int) -> Entry:
-    """The record that counts: the one the last approval was given on, else the gate's last word."""
-    mine = [e for e in entries if (e.body.get("name"), e.body.get("version")) == (name, version)]
-    approved = [e.body.get("decision_hash") for e in mine if e.kind == "approval"]
-    decisions = [e for e in mine if e.kind == "decision"]
-    found = [e for e in decisions if approved and e.hash == approved[-1]] or decisions
-    if not found:
+def _decision(entries: Iterable[Entry], name: str, version: int) -> Entry:
+    """The record that counts."""
+    found = record_of(entries, name, version)
+    if found is None:
         raise ConfigError(f"{name}: the gate never judged a version {version}; `osteoflow models` lists them")
-    return found[-1]
+    return found
 
 
 def _concerns(entry: Entry, name: str, version: int, bundle_hash: str) -> bool:
@@ -303,6 +304,12 @@ def _entries(folder: Path) -> list[Entry]:
         return [Entry.model_validate_json(line) for line in (folder / "entries.jsonl").read_bytes().splitlines()]
     except (OSError, ValidationError):
         raise LedgerCorrupt("entries.jsonl: not ledger entries") from None
+
+
+def _heard(folder: Path) -> list[Entry]:
+    """The exported entries without the words of those whose key is not among the exported ones."""
+    keys: dict[str, str] = _json(folder / "keys.json")
+    return list(heard(_entries(folder), keys.get))
 
 
 def _hashes(folder: Path) -> dict[str, str]:

@@ -3,12 +3,14 @@
 One line is one entry in canonical JSON (sorted keys, no spaces, UTF-8, no NaN). `hash` is the SHA-256 of the line's
 content without `hash` and `signature`; `previous` is the hash before it, so no entry can be changed, moved or taken
 out of the middle unseen. A signature (Ed25519) is over the hash, and the hash covers the signer's name and public
-key. A name signs with one key for the life of a ledger: the first key it used is pinned.
+key. A name signs with one key for the life of a ledger: the first key it used is pinned. Whose key that is, only the
+key folder tells, which lies apart from the ledger: a reader that was given one passes over the words of whoever
+is not in it, so that nobody who can write the file, and make a key, has anything to say here.
 
 A line without its newline was never acknowledged to anyone: a writer was killed inside it. Reading ignores such a
 tail (`torn()` reports it); the next append keeps its bytes in `<ledger>.torn-<sha256>`, cuts them off, and records
 that in a `repair` entry before its own. A chain cannot show that its last entries were cut off; a witness, kept
-elsewhere, does (`components/promotion/witness.py`).
+in the key folder, does (`components/promotion/witness.py`).
 
 Source: 21 CFR 11.10(e), 11.50, 11.70 (audit trail, signature manifestation, signature bound to its record).
 """
@@ -16,10 +18,11 @@ Source: 21 CFR 11.10(e), 11.50, 11.70 (audit trail, signature manifestation, sig
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,10 +31,11 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.errors import ConfigError, DataError, LedgerCorrupt
-from components.promotion.signing import SigningKey, is_signed, sync_folder
+from components.promotion.signing import SigningKey, is_signed, public_key_of, sync_folder
 from components.promotion.witness import Witness
+from components.promotion.words import WORDS, KeyOf, counts, heard, stops_in
 
-__all__ = ["Chain", "Entry", "Kind", "Ledger", "SigningKey", "canonical", "stops_in"]
+__all__ = ["Chain", "Entry", "Kind", "Ledger", "SigningKey", "canonical"]
 
 Kind = Literal[
     "decision", "approval", "rollout", "rollback", "look", "refresh", "alert", "feedback", "stop", "resume", "repair",
@@ -65,16 +69,35 @@ class Ledger:
     """The ledger at `path`. Nothing is made until the first append.
 
     Args:
-        witness: a folder apart from the ledger, where what was seen last is remembered and checked at every reading.
+        key_dir: a folder apart from the ledger, with the keys of those whose words count here (see `public_key_of`).
+            What was seen last is remembered there too, and checked at every reading. None: every word counts.
     """
 
-    def __init__(self, path: Path, *, witness: Path | None = None) -> None:
+    def __init__(self, path: Path, *, key_dir: Path | None = None) -> None:
         self.path = path
-        self._witness = Witness(witness, path) if witness else None
+        self._key_dir = key_dir
+        self._witness = Witness(key_dir, path) if key_dir else None
         self._seen: tuple[bytes, list[Entry]] = (b"", [])  # verified bytes; later reads verify only what follows them
 
     def entries(self, kind: Kind | None = None) -> list[Entry]:
-        """Every entry, or those of one kind, oldest first; the whole chain is verified on the way.
+        """What counts here, or what of one kind does, oldest first: see `words.heard`.
+
+        Raises:
+            LedgerCorrupt: names the first bad entry.
+        """
+        return [entry for entry in heard(self.whole(), self._key_of()) if kind in (None, entry.kind)]
+
+    def strangers(self) -> list[Entry]:
+        """The words that nobody who is known here has signed; they count for nothing.
+
+        Raises:
+            LedgerCorrupt: names the first bad entry.
+        """
+        key_of = self._key_of()
+        return [entry for entry in self.whole() if not counts(entry, key_of)]
+
+    def whole(self) -> list[Entry]:
+        """Every entry as it stands in the file, strangers' words too; the whole chain is verified on the way.
 
         Raises:
             LedgerCorrupt: names the first bad entry.
@@ -86,7 +109,7 @@ class Ledger:
             self._witness.check(remembered, [entry.hash for entry in found], self.path)
             if found and (remembered is None or remembered[0] < found[-1].seq):
                 self._witness.saw(found[-1].seq, found[-1].hash)
-        return [entry for entry in found if kind in (None, entry.kind)]
+        return found
 
     def verify(self) -> int:
         """Walk everything: form, hashes, chain, signatures. Returns the number of entries.
@@ -95,11 +118,11 @@ class Ledger:
             LedgerCorrupt: names the first bad entry.
         """
         self._seen = (b"", [])
-        return len(self.entries())
+        return len(self.whole())
 
     def head(self) -> str:
         """The hash of the last entry (64 zeros in an empty ledger)."""
-        return _last_hash(self.entries())
+        return _last_hash(self.whole())
 
     def champion(self, name: str | None = None) -> Entry | None:
         """The entry that says which version serves now: the last rollout or rollback (of the model `name`)."""
@@ -117,16 +140,12 @@ class Ledger:
         return moves[-1] if moves and moves[-1].kind == "stage" else None
 
     def stops(self) -> list[Entry]:
-        """The stops that stand; see `stops_in`."""
+        """The stops that stand; see `words.stops_in`."""
         return stops_in(self.entries())
 
     def mark(self) -> object:
-        """What tells that the file has changed, without reading it; None while there is none."""
-        try:
-            state = self.path.stat()
-        except OSError:
-            return None
-        return (state.st_ino, state.st_size, state.st_mtime_ns)
+        """What tells that the file has changed, or that a key came or went, without reading either."""
+        return tuple(_state_of(path) for path in (self.path, self._key_dir) if path)
 
     def torn(self) -> bytes:
         """The unfinished last line a killed writer left, or b''."""
@@ -146,7 +165,7 @@ class Ledger:
 
         Raises:
             LedgerCorrupt: the ledger is already broken; nothing was added.
-            ConfigError: this signer's earlier entries carry another key.
+            ConfigError: this signer's earlier entries carry another key, or the key folder states another one.
             DataError: the body is no JSON, or the disk refuses.
         """
         with self.locked() as chain:
@@ -169,6 +188,14 @@ class Ledger:
             chain = Chain(self, file.fileno())
             chain.repair()
             yield chain
+
+    def knows(self, name: str, public_key: str | None) -> bool:
+        """Whether words that `name` signs with this key count here."""
+        return self._key_dir is None or public_key_of(self._key_dir, name) == public_key
+
+    def _key_of(self) -> KeyOf | None:
+        """Each name's key is read once: one reading of the ledger asks for the same few again and again."""
+        return functools.cache(functools.partial(public_key_of, self._key_dir)) if self._key_dir else None
 
     def witness(self, entry: Entry) -> None:
         """Remember `entry` as the last one, where a witness is kept."""
@@ -212,10 +239,14 @@ class Chain:
             raise DataError(f"ledger: {kind!r} is no kind of entry; it is one of {', '.join(get_args(Kind))}")
         if time is not None and time.tzinfo is None:
             raise DataError("ledger: the time of an entry needs a time zone")
-        entries = self._ledger.entries()
+        entries = self._ledger.whole()
         pinned = _pinned(entries, key.name) if key else None
         if key and pinned not in (None, key.public_key):
             raise ConfigError(f"ledger: {key.name!r} signed with another key before; use that key, or a new name")
+        if key and kind in WORDS and not self._ledger.knows(key.name, key.public_key):
+            raise ConfigError(
+                f"ledger: the key folder states another key of {key.name!r}: this would count for nothing"
+            )
         try:
             plain = json.loads(json.dumps(body, allow_nan=False))  # tuples become lists, keys become strings
             draft = Entry(
@@ -239,7 +270,7 @@ class Chain:
     def repair(self) -> None:
         """Set a killed writer's unfinished line aside, cut it off, and put that on record."""
         torn = self._ledger.torn()
-        self._ledger.entries()  # a damaged ledger is left as it is
+        self._ledger.whole()  # a damaged ledger is left as it is
         if not torn:
             return
         digest = hashlib.sha256(torn).hexdigest()
@@ -265,17 +296,6 @@ class Chain:
         except OSError as error:
             os.ftruncate(self._descriptor, size)
             raise DataError(f"{self._ledger.path}: cannot write: {error.strerror}; nothing was added") from None
-
-
-def stops_in(entries: Iterable[Entry]) -> list[Entry]:
-    """The stops that no signed `resume` has lifted since. Any of them keeps AI output off."""
-    standing: list[Entry] = []
-    for entry in entries:
-        if entry.kind == "resume" and entry.signature:
-            standing = []
-        elif entry.kind == "stop":
-            standing.append(entry)
-    return standing
 
 
 def canonical(value: Any) -> bytes:
@@ -315,6 +335,14 @@ def _pinned(entries: list[Entry], signer: str) -> str | None:
 
 def _last_hash(entries: list[Entry]) -> str:
     return entries[-1].hash if entries else GENESIS
+
+
+def _state_of(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _end(data: bytes) -> int:

@@ -2,7 +2,8 @@
 
 The gate's verdict and a person's approval are enforced where people act: REST and the UI's own calls reach the same
 guard. `authenticate` lets in who has the password and a role that covers the request, `_guard` asks the rule of each
-guarded call. Roles are read from the ledger at every request. A refusal is 403 with the reason in MLflow's own form.
+guarded call. Roles are read from the ledger at every request. A refusal is 403 with the reason in MLflow's own form:
+its pages show `INTERNAL_ERROR` in place of any other.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from components.errors import ConfigError, LedgerCorrupt, OsteoflowError, Promot
 from components.promotion.accounts import ADMIN, AUTHENTICATE, configure, create_passwords, read_passwords
 from components.promotion.ledger import Ledger, SigningKey
 from components.promotion.registry import Registry
-from components.promotion.registry_rules import Rules
-from components.promotion.roles import Role, Roll, give
+from components.promotion.registry_rules import Rule, Rules
+from components.promotion.roles import Role, give
 from components.settings import PLACEHOLDER, Settings, load_settings
 
 EXTENSION = "osteoflow-guard"
@@ -50,7 +51,7 @@ def create_app() -> Any:
     settings = load_settings()
     _require_store(settings.tracking_uri)
     rules = Rules(
-        ledger=Ledger(settings.ledger_path, witness=settings.key_dir),
+        ledger=Ledger(settings.ledger_path, key_dir=settings.key_dir),
         registry=Registry(settings.tracking_uri, artifact_root=settings.artifact_root),
         key_dir=settings.key_dir,
     )
@@ -58,12 +59,16 @@ def create_app() -> Any:
 
     require_guard(auth.auth_config)
     app.extensions[EXTENSION] = (rules, Passwords())
-    guarded = auth.create_app(app)  # registers its own before_request first: users are known when ours runs
+    # What refuses comes before MLflow's own permissions, which give no reason; what signs after them: it would sign for
+    # what they refuse then.
+    _guard(app, rules.asking())
+    guarded = auth.create_app(app)
+    _guard(app, rules.signing())
+    app.after_request(_with_reason)
     with suppress(LedgerCorrupt):  # then nobody is known, and every request is told why
         for user, password in read_passwords(settings.state).items():
             if rules.roll().of(user) and not auth.store.has_user(user):
                 auth.store.create_user(user, password)
-    _guard(app, rules)
     _drop_assistant(guarded)
     return guarded
 
@@ -118,12 +123,12 @@ def first_people(settings: Settings) -> dict[str, str]:
     Returns:
         User -> first password, of those whose password was not changed since.
     """
-    ledger = Ledger(settings.ledger_path, witness=settings.key_dir)
+    ledger = Ledger(settings.ledger_path, key_dir=settings.key_dir)
     try:
-        roll = Roll(ledger.entries())
+        named = {entry.body.get("person") for entry in ledger.entries("role")}  # by whomever: who is gone stays so
     except LedgerCorrupt:  # the guard lets nobody in then; what starts beside it still serves
         return create_passwords(settings.state, ())
-    new = [name for name in FIRST if roll.last(name) is None]
+    new = [name for name in FIRST if name not in named]
     passwords = create_passwords(settings.state, new)
     for name in new:
         key = SigningKey.open(settings.key_dir, settings.user)
@@ -186,13 +191,14 @@ def authenticate() -> Any:
     return login
 
 
-def _guard(app: Any, rules: Rules) -> None:
-    from flask import Response, g, request
+def _guard(app: Any, rules: dict[str, Rule]) -> None:
+    """Ask these rules, by the name of a request's message, before the request goes on."""
+    from flask import Response, request
     from mlflow.exceptions import MlflowException
     from mlflow.protos import model_registry_pb2
     from mlflow.server.handlers import _get_request_message, get_endpoints
 
-    guarded = {getattr(model_registry_pb2, name): rule for name, rule in rules.by_request().items()}
+    guarded = {getattr(model_registry_pb2, name): rule for name, rule in rules.items()}
     # Asked of MLflow's own route table, so that every prefix (api, ajax-api, preview, 3.0) of a request is covered.
     table = {
         (path, method): (message, guarded[message])
@@ -206,8 +212,11 @@ def _guard(app: Any, rules: Rules) -> None:
         if found is None:
             return None
         message, rule = found
+        login = authenticate()
+        if isinstance(login, Response):
+            return login
         try:
-            rule(_get_request_message(message()), g.mlflow_authenticated_user)  # parsed exactly as the handler will
+            rule(_get_request_message(message()), login.username)  # parsed exactly as the handler will
         except OsteoflowError as error:
             return _answer(error)
         except MlflowException as error:
@@ -223,6 +232,15 @@ def _answer(error: OsteoflowError) -> Any:
     code, status = next((code, status) for kind, code, status in ANSWERS if isinstance(error, kind))
     body = json.dumps({"error_code": code, "message": str(error)})
     return Response(body, status=status, mimetype="application/json")
+
+
+def _with_reason(response: Any) -> Any:
+    """MLflow's own 403, two words of plain text, in the form that its pages can show."""
+    if response.status_code == 403 and not response.is_json:
+        return _answer(
+            PromotionRefused("MLflow's own permissions leave this to whoever made it, and to its administrator")
+        )
+    return response
 
 
 def _drop_assistant(guarded: Any) -> None:

@@ -84,13 +84,18 @@ class Rules:
             raise PromotionRefused("accounts are managed with `osteoflow users`, which puts them on record")
         if administers or roles & {"engineer", "service"} or ("reviewer" in roles and route.endswith(REVIEWING)):
             return
-        held, more = ", ".join(sorted(roles)), " and approves" if "reviewer" in roles else ""
-        raise PromotionRefused(f"{user!r} ({held}) reads{more}; {REGISTERS}")
+        more = " and approves" if "reviewer" in roles else ""
+        if not more and "reader" in roles:
+            more = " here and countersigns with `osteoflow approve`"
+        raise PromotionRefused(f"{user!r} ({', '.join(sorted(roles))}) reads{more}; {REGISTERS}")
 
-    def by_request(self) -> dict[str, Rule]:
-        """The rule of each guarded request, by the name of its protobuf message."""
+    def signing(self) -> dict[str, Rule]:
+        """The rule that signs as well as it refuses, by the name of its request's protobuf message."""
+        return {"SetRegisteredModelAlias": self.set_alias}
+
+    def asking(self) -> dict[str, Rule]:
+        """The rule of each other guarded request, by the same; these write nothing."""
         return {
-            "SetRegisteredModelAlias": self.set_alias,
             "DeleteRegisteredModelAlias": self.delete_alias,
             "CreateModelVersion": self.create_version,
             "SetModelVersionTag": self.edit_tag,

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from components.errors import ConfigError, DataError
 from components.promotion.ledger import Ledger
+from components.promotion.standing import record_of
 
 PROJECT = "osteoflow"
 FIGURES = ("auroc", "auprc", "sensitivity", "specificity")
@@ -118,19 +119,19 @@ class Reproduction(_Part):
 
 
 def recorded(ledger: Ledger, name: str, version: int) -> Recorded:
-    """What the gate's last record about a version says it was made from.
+    """What the record that counts of a version (`standing.record_of`) says it was made from.
 
     Raises:
         ConfigError: no record; the message lists the versions that have one.
         DataError: the record is none.
     """
-    bodies = [entry.body for entry in ledger.entries("decision") if entry.body.get("name") == name]
-    mine = [body for body in bodies if body.get("version") == version]
-    if not mine:
+    entries = ledger.entries()
+    if (record := record_of(entries, name, version)) is None:
+        bodies = [entry.body for entry in entries if entry.kind == "decision" and entry.body.get("name") == name]
         known = ", ".join(map(str, sorted({int(body["version"]) for body in bodies if "version" in body}))) or "none"
         raise ConfigError(f"{name}: no record of a version {version}; on record: {known}")
     try:
-        return Recorded.model_validate(mine[-1])
+        return Recorded.model_validate(record.body)
     except ValidationError as error:
         where = ", ".join(sorted({".".join(map(str, e["loc"])) for e in error.errors()}))
         raise DataError(f"{name} version {version}: its record does not say what it was made from ({where})") from None

@@ -1,14 +1,15 @@
 """Noun: who may do what, as the ledger has it: the one place that the registry's guard and every approval ask.
 
 An entry of kind "role" names a person and every role they hold from then on; the last one about a person counts, and
-only a signed one. Whoever was never named holds no role.
+only a signed one, by somebody whose key is known (`words.heard`). Whoever was never named holds no role; once anybody
+was, by whomever, roles bind: a site that lost the key of who gave them has nobody in a role, rather than everybody.
 
     role    person, roles (sorted; none: whoever was removed), user                                (signed)
 
     engineer   proposes: registers builds, edits runs
-    reviewer   approves: the alias champion and the rationale
+    reviewer   approves: the alias champion and the rationale; returns to an earlier champion
     monitor    reads
-    reader     reads; labels cases on the clinic page
+    reader     reads; labels cases on the clinic page; countersigns where the protocol asks for it (`osteoflow approve`)
     service    the flows' own account: writes verdicts, `osteoflow.*` tags and descriptions
 """
 
@@ -30,15 +31,17 @@ class Roll:
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self._last: dict[str, Entry] = {}
+        self._binds = False
         for entry in entries:
             self.read(entry)
 
     def __bool__(self) -> bool:
-        """Whether anybody was ever named: before that, roles bind nobody on the command line."""
-        return bool(self._last)
+        """Whether anybody was ever named, by whomever: before that, roles bind nobody on the command line."""
+        return self._binds
 
     def read(self, entry: Entry) -> None:
         """Take one more entry into account; those that name nobody change nothing."""
+        self._binds |= entry.kind == "role"
         if entry.kind == "role" and entry.signature:
             self._last[str(entry.body.get("person"))] = entry
 
@@ -46,6 +49,10 @@ class Roll:
         """The roles of `person` now."""
         entry = self._last.get(person)
         return frozenset(map(str, entry.body.get("roles") or ())) if entry else frozenset()
+
+    def lets(self, person: str, role: Role) -> bool:
+        """Whether `person` may do what `role` does; before anybody was named, everybody may."""
+        return not self or role in self.of(person)
 
     def last(self, person: str) -> Entry | None:
         """The entry that counts about `person`; None for whoever was never named."""
@@ -58,6 +65,16 @@ class Roll:
     def holders(self, role: Role) -> list[str]:
         """Who holds `role` now, sorted."""
         return [person for person in self.people() if role in self.of(person)]
+
+
+def held(entry: Entry, role: Role, entries: Iterable[Entry]) -> bool:
+    """Whether whoever signed `entry` held `role` then; before anybody was named, everybody who signs does.
+
+    Args:
+        entries: the ledger; what comes after `entry` is not asked.
+    """
+    roll = Roll(before for before in entries if before.seq < entry.seq)
+    return entry.signature is not None and roll.lets(str(entry.signer), role)
 
 
 def give(*, ledger: Ledger, person: str, roles: Iterable[str], user: str, key: SigningKey) -> Entry:

@@ -1,25 +1,30 @@
-"""Noun: whose signatures stand behind a decision, and how many it needs before its version may go live.
+"""Noun: whose signatures stand behind a decision, and which it needs before its version may go live.
 
-A decision's own protocol says how many (`gate.signers`; records from before it was in the protocol mean 1). What
-counts is a signed approval of exactly this decision, by somebody who did not propose it and, once the ledger knows
-roles, was a reviewer when they signed. One person counts once, and so does one key, under whatever names.
+A decision's own protocol says how many of each role (`gate.signers`; a number means reviewers, and records from before
+it was in the protocol mean 1). What counts is a signed approval of exactly this decision, by somebody who did not
+propose it and, once the ledger knows roles, held one of these when they signed; before, anybody counts as any. One
+person counts once, and so does one key, under whatever names: who holds two roles fills the one that is wanted.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from components.params import Signers, SignersAsWritten
 from components.promotion.ledger import Entry
 from components.promotion.roles import Roll
 
+HOW = {"reader": " with `osteoflow approve`"}  # the registry's server lets readers write nothing
+
 
 class _Protocol(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
-    signers: int = Field(default=1, ge=1)
+    signers: SignersAsWritten = Signers(reviewer=1)
 
 
 class _Record(BaseModel):
@@ -29,44 +34,90 @@ class _Record(BaseModel):
 
 
 @dataclass(frozen=True)
+class Signature:
+    """An approval that counts, and the wanted roles that its signer held."""
+
+    entry: Entry
+    roles: frozenset[str]
+
+
+@dataclass(frozen=True)
 class Signed:
     """The signatures of a decision.
 
     Attributes:
-        needed: how many its protocol asks for; None where that cannot be read, and no number is enough.
-        approvals: those that count, one a person, oldest first.
+        needed: what its protocol asks for; None where that cannot be read, and nothing is enough.
+        signatures: those that count, one a person, oldest first.
     """
 
-    needed: int | None
-    approvals: tuple[Entry, ...]
+    needed: Signers | None
+    signatures: tuple[Signature, ...]
 
     @classmethod
     def of(cls, decision: Entry, entries: Iterable[Entry]) -> Signed:
         """The signatures of `decision` in `entries`: the ledger, or its beginning for how it stood then."""
-        roll, counted, seen = Roll(), [], set[str]()
+        needed, roll, counted, seen = signers_of(decision), Roll(), [], set[str]()
         for entry in entries:
             roll.read(entry)
-            if not _approves(entry, decision) or (roll and "reviewer" not in roll.of(str(entry.signer))):
+            roles = roles_to_sign(needed, roll, str(entry.signer)) if _approves(entry, decision) else None
+            if not roles:
                 continue
             marks = {f"name {str(entry.signer).casefold()}", f"key {entry.public_key}"}
             if not marks & seen:
-                counted.append(entry)
+                counted.append(Signature(entry, roles))
             seen |= marks
-        return cls(_needed(decision), tuple(counted))
+        return cls(needed, tuple(counted))
+
+    @property
+    def approvals(self) -> tuple[Entry, ...]:
+        """The entries of all signatures."""
+        return tuple(signature.entry for signature in self.signatures)
+
+    @property
+    def lacking(self) -> Counter[str]:
+        """How many of each role still have to sign."""
+        return lacking(self.needed, [s.roles for s in self.signatures]) if self.needed else Counter()
 
     @property
     def completing(self) -> Entry | None:
-        """The approval with which the decision had enough; None: it has not."""
-        enough = self.needed is not None and len(self.approvals) >= self.needed
-        return self.approvals[self.needed - 1] if enough and self.needed else None
+        """The approval with which the decision had all it needs; None: it has not."""
+        so_far: list[frozenset[str]] = []
+        for signature in self.signatures if self.needed else ():
+            so_far.append(signature.roles)
+            if self.needed and not lacking(self.needed, so_far):
+                return signature.entry
+        return None
 
     def text(self) -> str:
         """How far it is, and what has to happen."""
         if self.needed is None:
             return "its decision states no readable number of signers; judge it again"
-        rest = self.needed - len(self.approvals)
-        todo = "; another reviewer has to sign" if rest == 1 else f"; {rest} other reviewers have to sign"
-        return f"signed {len(self.approvals)} of {self.needed}" + (todo if rest > 0 else "")
+        rest, asked = self.lacking, self.needed.model_dump()
+        todo = [_has_to_sign(role, many, others=many < asked[role]) for role, many in rest.items()]
+        return "; ".join([f"signed {self.needed.total - rest.total()} of {self.needed.total}", *todo])
+
+
+def lacking(needed: Signers, signed: Iterable[frozenset[str]]) -> Counter[str]:
+    """How many of each role are left, after people who hold these have taken one place each, as few as there can be."""
+    places = Counter(needed.model_dump())
+    for roles in sorted(signed, key=len):  # who can take one place alone goes first
+        if free := [role for role in places if role in roles and places[role] > 0]:
+            places[free[0]] -= 1
+    return +places
+
+
+def roles_to_sign(needed: Signers | None, roll: Roll, person: str) -> frozenset[str]:
+    """In which of the wanted roles `person` may sign; before anybody has a role, in each. None is wanted: in none."""
+    wanted = frozenset(role for role, many in needed.model_dump().items() if many) if needed else frozenset[str]()
+    return wanted & roll.of(person) if roll else wanted
+
+
+def signers_of(decision: Entry) -> Signers | None:
+    """What a decision's protocol asks for; None: that cannot be read."""
+    try:
+        return _Record.model_validate(decision.body).protocol.signers
+    except ValidationError:
+        return None
 
 
 def behind(approval: Entry, entries: Sequence[Entry]) -> Signed:
@@ -81,6 +132,11 @@ def decision_of(approval: Entry, entries: Iterable[Entry]) -> Entry | None:
     return next((e for e in entries if e.hash == wanted and e.kind == "decision" and e.seq < approval.seq), None)
 
 
+def _has_to_sign(role: str, many: int, *, others: bool) -> str:
+    who = f"{'another' if others else 'a'} {role} has" if many == 1 else f"{many}{' other' * others} {role}s have"
+    return f"{who} to sign{HOW.get(role, '')}"
+
+
 def _approves(entry: Entry, decision: Entry) -> bool:
     if entry.kind != "approval" or entry.signature is None or entry.seq < decision.seq:
         return False
@@ -90,10 +146,3 @@ def _approves(entry: Entry, decision: Entry) -> bool:
     if proposer is not None and str(proposer).casefold() == str(entry.signer).casefold():
         return False
     return all(entry.body.get(fact) == decision.body.get(fact) for fact in ("name", "version", "bundle_hash"))
-
-
-def _needed(decision: Entry) -> int | None:
-    try:
-        return _Record.model_validate(decision.body).protocol.signers
-    except ValidationError:
-        return None

@@ -11,12 +11,13 @@ What the bodies hold (`Verdict` is what this module reads of a decision):
     return     name, version, bundle_hash, decision_hash, approval_hash, stage, stage_hash, reasons, seen
     rollback   name, version, bundle_hash, replaced_version, replaced_hash, user, reason, meaning  (signed)
 
-Which version is in which stage says `Ledger.staged`; `Ledger.champion` is the one that answers every other case.
+Which version is in which stage says `Ledger.staged`; `Ledger.champion` is the one that answers every other case. All of
+it is read from `Ledger.entries`, where the words of strangers are left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -36,6 +37,14 @@ class Verdict(BaseModel):
     verdict: str
     champion_hash: str | None
     proposer: str | None = None
+
+
+def record_of(entries: Iterable[Entry], name: str, version: int) -> Entry | None:
+    """The decision that counts of a version: the one that was approved last, else the gate's last word; None: none."""
+    mine = [e for e in entries if (e.body.get("name"), e.body.get("version")) == (name, version)]
+    decisions = [e for e in mine if e.kind == "decision"]
+    approved = [e.body.get("decision_hash") for e in mine if e.kind == "approval"][-1:]
+    return next(iter([e for e in decisions if e.hash in approved] + decisions[-1:]), None)
 
 
 def has_passed(ledger: Ledger, name: str, version: int) -> bool:
@@ -83,9 +92,7 @@ def returned(ledger: Ledger, decision: Entry) -> Entry | None:
 
     Another decision about the same bundle, from before that, has nothing more to say than this one.
     """
-    same = [(fact, decision.body.get(fact)) for fact in ("name", "bundle_hash")]
-    taken = (e for e in ledger.entries("return") if e.seq > decision.seq)
-    return next((e for e in taken if all(e.body.get(fact) == value for fact, value in same)), None)
+    return _returned(decision, ledger.entries("return"))
 
 
 def waiting(ledger: Ledger, name: str) -> list[Entry]:
@@ -107,11 +114,12 @@ def unfinished(ledger: Ledger, name: str) -> list[tuple[int, Signed]]:
 def _open(ledger: Ledger, name: str) -> Iterator[tuple[Verdict, Signed]]:
     """The passed decisions that still stand, and who signed them."""
     entries, champion = ledger.entries(), ledger.champion(name)
+    returns = [entry for entry in entries if entry.kind == "return"]
     for decision in entries:
         verdict = _verdict(decision) if decision.kind == "decision" else None
         if verdict is None or (verdict.name, verdict.verdict) != (name, "passed"):
             continue
-        if _stands(decision, verdict, champion) and not returned(ledger, decision):
+        if _stands(decision, verdict, champion) and not _returned(decision, returns):
             yield verdict, Signed.of(decision, entries)
 
 
@@ -153,6 +161,12 @@ def _stands(decision: Entry, verdict: Verdict, champion: Entry | None) -> bool:
     if champion is None:
         return verdict.champion_hash is None
     return champion.seq < decision.seq and champion.body["bundle_hash"] == verdict.champion_hash
+
+
+def _returned(decision: Entry, returns: Iterable[Entry]) -> Entry | None:
+    same = [(fact, decision.body.get(fact)) for fact in ("name", "bundle_hash")]
+    since = (e for e in returns if e.seq > decision.seq)
+    return next((e for e in since if all(e.body.get(fact) == value for fact, value in same)), None)
 
 
 def _verdict(entry: Entry) -> Verdict | None:

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from components.promotion import stages
 from components.promotion.advance import Compared
+from components.promotion.audit import of_stranger
 from components.promotion.ledger import Entry, Ledger
 from components.promotion.standing import unfinished
 
@@ -34,7 +35,7 @@ class Staged(BaseModel):
 class Way(BaseModel):
     """The steps taken now, in words and as versions that answer every case from now on; and who is on the way.
 
-    `signing`: which versions still lack signatures, and how many.
+    `signing`: which versions still lack signatures, and whose. `unheard`: words of strangers, which count for nothing.
     """
 
     steps: list[str]
@@ -42,6 +43,7 @@ class Way(BaseModel):
     champion: int | None
     staged: Staged | None
     signing: list[str]
+    unheard: list[str]
 
     @classmethod
     def of(cls, ledger: Ledger, name: str, taken: Sequence[Entry], compared: Compared) -> Way:
@@ -62,6 +64,7 @@ class Way(BaseModel):
             champion=int(champion.body["version"]) if champion else None,
             staged=staged,
             signing=[f"Version {version}: {signed.text()}." for version, signed in unfinished(ledger, name)],
+            unheard=[f"Passed over: {of_stranger(word)}." for word in ledger.strangers()],
         )
 
     def text(self) -> str:
@@ -69,7 +72,7 @@ class Way(BaseModel):
         stands = f"Version {self.champion} is champion." if self.champion is not None else "There is no champion."
         last = self.staged.text() if self.staged else stands
         told = self.steps if self.steps and not self.staged else [*self.steps, last]
-        return " ".join([*told, *self.signing])
+        return " ".join([*told, *self.signing, *self.unheard])
 
 
 def _told(step: Entry) -> str:

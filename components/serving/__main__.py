@@ -86,7 +86,7 @@ def dicom_node() -> int:
         )
         with node as port:
             print(f"DICOM node {settings.dicom_ae_title} on {settings.dicom_host}:{port}", flush=True)
-            _tell_of_stops(Ledger(settings.ledger_path, witness=settings.key_dir), stopped)
+            _tell_of_stops(Ledger(settings.ledger_path, key_dir=settings.key_dir), stopped)
     except OsteoflowError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1

@@ -24,10 +24,11 @@ import numpy as np
 from components.errors import BundleCorrupt, OsteoflowError
 from components.params import RollOut
 from components.promotion.ledger import Entry
+from components.promotion.stages import Stage, cases_of, stage_of
 from components.radiograph.deidentify import Pseudonyms
 from components.serving import caution
 from components.serving.bundle import Bundle, Prediction
-from components.serving.cases import Comparison, LoggedPrediction
+from components.serving.cases import Comparison, LoggedPrediction, drawn
 from components.serving.store import PredictionLog
 
 log = logging.getLogger("osteoflow.serving")
@@ -46,13 +47,13 @@ class Candidate:
     plan: RollOut
 
     @property
-    def stage(self) -> str:
-        return str(self.entry.body["stage"])
+    def stage(self) -> Stage:
+        return stage_of(self.entry)
 
     @property
     def needed(self) -> int:
         """How many cases its stage takes at least."""
-        return self.plan.canary_cases if self.stage == "canary" else self.plan.shadow_cases
+        return cases_of(self.plan, self.stage)
 
     @property
     def patience(self) -> float:
@@ -61,10 +62,8 @@ class Candidate:
 
     def answers(self, pseudonyms: Pseudonyms, patient_id: str) -> bool:
         """Whether it, not the champion, answers this patient: a keyed draw of its own for each candidate."""
-        if self.stage != "canary":
-            return False
-        digest = pseudonyms.of("canary", f"{self.hash}/{patient_id}")
-        return bool(int(digest, 16) / 16 ** len(digest) < self.plan.canary_share)
+        share = self.plan.canary_share if self.stage == "canary" else 0.0
+        return drawn(pseudonyms, "canary", f"{self.hash}/{patient_id}", share)
 
     @property
     def hash(self) -> str:

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from components.radiograph.deidentify import Pseudonyms
 from components.radiograph.labels import UNKNOWN
 from components.serving.bundle import Call
 
@@ -160,6 +161,12 @@ class Case(_Record):
     def withheld(self, readers: int) -> bool:
         """Whether the AI output is still hidden: an audit case whose blind reads have not come to an end."""
         return self.prediction.audit and not agreement((r for r in self.reads if r.blinded), readers).closed
+
+
+def drawn(pseudonyms: Pseudonyms, kind: str, value: str, share: float) -> bool:
+    """Whether `value` is among this share of its `kind`: a keyed draw that nobody without the key can foresee."""
+    digest = pseudonyms.of(kind, value)
+    return bool(int(digest, 16) / 16 ** len(digest) < share)
 
 
 def confidence(probability: float) -> str:

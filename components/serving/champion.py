@@ -1,7 +1,7 @@
 """Which bundle serves, and which is on its way: those that the ledger names and a signed approval covers.
 
-The service follows the ledger alone. A ledger can only tell that a name always signed with one key. Whose key that is,
-the key folder tells, which lies apart from it: who can write the ledger, and make a key, is nobody here.
+The service follows the ledger alone, and in it the words of people whose keys are in its key folder. A rollback by
+anybody else moves nothing, but a model that somebody wanted to take back does not go on answering either.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from components.errors import BundleCorrupt, LedgerCorrupt
-from components.params import RollOut
-from components.promotion.ledger import Entry, Ledger, stops_in
+from components.errors import BundleCorrupt, DataError, LedgerCorrupt
+from components.promotion.ledger import Entry, Ledger
+from components.promotion.roles import held
 from components.promotion.signers import behind, decision_of
-from components.promotion.signing import public_key_of
+from components.promotion.stages import plan_of
+from components.promotion.words import stops_in
 from components.serving.bundle import Bundle
 from components.serving.candidate import Candidate
 
@@ -60,14 +59,10 @@ class Off:
 
 
 class Champion:
-    """Follows `ledger`, as long as its witness in `key_dir` agrees; opens the bundle it names from `bundles`/<hash>.
-
-    It takes the word of people whose keys are in `key_dir` alone.
-    """
+    """Follows `ledger`, as `key_dir` lets it be read; opens the bundle it names from `bundles`/<hash>."""
 
     def __init__(self, *, ledger: Path, bundles: Path, name: str, key_dir: Path) -> None:
-        self._ledger = Ledger(ledger, witness=key_dir)
-        self._key_dir = key_dir
+        self._ledger = Ledger(ledger, key_dir=key_dir)
         self._bundles = bundles
         self._name = name
         self._lock = threading.Lock()
@@ -81,7 +76,7 @@ class Champion:
     def current(self) -> Serving | Off:
         """What serves at this moment; the ledger is read again whenever its file, or the key folder, has changed."""
         with self._lock:
-            mark = (self._ledger.mark(), self._keys_mark())
+            mark = self._ledger.mark()
             if self._known is not None and self._known[0] == mark:
                 return self._known[1]
             found = self._read()
@@ -94,48 +89,32 @@ class Champion:
 
     def _read(self) -> Serving | Off:
         try:
-            entries = self._ledger.entries()
+            entries, whole = self._ledger.entries(), self._ledger.whole()
             entry = self._ledger.champion(self._name)
         except LedgerCorrupt as error:
             log.error("%s", error)
             return Off(
                 "ledger", "The record of approvals is damaged, so no model may answer; run `osteoflow audit verify`."
             )
-        known = [e for e in entries if self._knows(e)]
-        if stops := stops_in(known):
+        if stops := stops_in(entries):
             why = "; ".join(str(stop.body.get("reason") or "no reason was given").rstrip(".") for stop in stops)
-            unheard = "" if stops_in(entries) else " Whoever lifted that has no key in the key folder (sign-NAME.pub)."
+            unheard = "" if stops_in(whole) else " Whoever lifted that has no key in the key folder (sign-NAME.pub)."
             return Off("stopped", f"AI output was switched off: {why}. Cases can still be read.{unheard}")
         if entry is None:
             return Off(
                 "no_champion", "No model is approved; a reviewer approves one with `osteoflow approve` or in MLflow."
             )
-        wanted = str(entry.body.get("bundle_hash"))
-        approvals = _approvals(entry, known)
-        if not approvals or entry not in known:
-            log.error(
-                "ledger entry %d (%s): too few whose keys are in the key folder signed for it", entry.seq, entry.kind
-            )
-            return Off(
-                "unsigned",
-                "The model in line to serve lacks a signed approval of somebody whose key is known here; put the "
-                "signer's public key into the key folder (sign-NAME.pub), or approve another version.",
-            )
-        if entry.kind == "rollback" and not _returns(entry, entries):
-            return Off("unsigned", "The model in line to serve was never rolled out, so nobody can return to it.")
+        approvals = _approvals(entry, entries)
+        if lacks := _lacks(entry, approvals, entries, whole):
+            log.error("ledger entry %d (%s): %s", entry.seq, entry.kind, lacks)
+            return Off("unsigned", lacks)
         version = str(entry.body.get("version"))
-        bundle = self._open(wanted)
+        bundle = self._open(str(entry.body.get("bundle_hash")))
         if bundle is None:
             return Off(
                 "bundle", f"The files of approved model version {version} are missing or altered; roll it out again."
             )
-        return Serving(bundle, version, entry, approvals, self._candidate(known))
-
-    def _knows(self, entry: Entry) -> bool:
-        """Whether the key of a person's word is that person's; other entries are facts, and a stop is anybody's."""
-        if entry.kind not in ("approval", "rollback", "resume", "role"):
-            return True
-        return entry.signer is not None and public_key_of(self._key_dir, entry.signer) == entry.public_key
+        return Serving(bundle, version, entry, approvals, self._candidate(entries))
 
     def _candidate(self, entries: list[Entry]) -> Candidate | None:
         staged = self._ledger.staged(self._name)
@@ -145,18 +124,11 @@ class Champion:
             log.error("ledger entry %d (stage): too few whose keys are in the key folder signed for it", staged.seq)
             return None
         try:
-            plan = RollOut.model_validate(staged.body.get("plan"))
-        except ValidationError:  # another version's; the champion answers as if there were no candidate
-            log.error("ledger entry %s: its roll-out plan is none of this version", staged.seq)
+            plan = plan_of(staged)
+        except DataError as error:  # the champion answers as if there were no candidate
+            log.error("%s", error)
             return None
         return Candidate(self._open(str(staged.body["bundle_hash"])), str(staged.body["version"]), staged, plan)
-
-    def _keys_mark(self) -> int | None:
-        """What tells that a key came or went."""
-        try:
-            return self._key_dir.stat().st_mtime_ns
-        except OSError:
-            return None
 
     def _open(self, wanted: str) -> Bundle | None:
         """The bundle of this hash, from memory where it serves already; None: its files are missing or altered."""
@@ -171,13 +143,34 @@ class Champion:
         return bundle
 
 
-def _returns(rollback: Entry, entries: list[Entry]) -> bool:
-    """Whether what `rollback` puts in place was rolled out before it."""
-    same = ("name", "bundle_hash")
-    return any(
-        e.kind == "rollout" and e.seq < rollback.seq and all(e.body.get(k) == rollback.body.get(k) for k in same)
-        for e in entries
-    )
+def _lacks(move: Entry, approvals: tuple[Entry, ...], entries: list[Entry], whole: list[Entry]) -> str | None:
+    """Why what `move` puts in place may not answer, and what mends it; None: it may.
+
+    Args:
+        entries, whole: the ledger without strangers' words, and with them.
+    """
+    if not approvals:
+        return (
+            "The model in line to serve lacks a signed approval of somebody whose key and role are known here; put the "
+            "public keys of signers, and of whoever gave them their roles, into the key folder (sign-NAME.pub), or "
+            "approve another version."
+        )
+    served = (e for e in entries if e.kind == "rollout" and e.seq < move.seq and _same(e, move, "name", "bundle_hash"))
+    if move.kind == "rollback" and not (any(served) and held(move, "reviewer", entries)):
+        return (
+            "The model in line to serve never served before, or who returned to it is no reviewer; a reviewer returns "
+            "to another with `osteoflow rollback --to`, or approves one."
+        )
+    if any(e.kind == "rollback" and e.seq > move.seq and _same(e, move, "name") for e in whole):
+        return (
+            "The model in line to serve was taken back by somebody whose key is not known here; put their public key "
+            "into the key folder (sign-NAME.pub), or approve another version."
+        )
+    return None
+
+
+def _same(one: Entry, other: Entry, *facts: str) -> bool:
+    return all(one.body.get(fact) == other.body.get(fact) for fact in facts)
 
 
 def _approvals(move: Entry, entries: list[Entry]) -> tuple[Entry, ...]:
@@ -192,7 +185,7 @@ def _covers(approval: Entry, move: Entry) -> bool:
         return False
     if move.kind in ("stage", "rollout") and move.body.get("approval_hash") != approval.hash:
         return False
-    return all(approval.body.get(key) == move.body.get(key) for key in ("name", "bundle_hash"))
+    return _same(approval, move, "name", "bundle_hash")
 
 
 def _signed(approval: Entry, entries: list[Entry]) -> tuple[Entry, ...]:

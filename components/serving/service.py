@@ -19,7 +19,7 @@ from components.radiograph.burned_in import Policy, clean
 from components.radiograph.deidentify import Pseudonyms
 from components.serving import caution, overlay
 from components.serving.candidate import Trial
-from components.serving.cases import Case, Correction, LoggedPrediction
+from components.serving.cases import Case, Correction, LoggedPrediction, drawn
 from components.serving.champion import Champion, Off, Serving
 from components.serving.store import PredictionLog
 
@@ -95,11 +95,11 @@ class Service:
             image = dicom.read(data, self._pseudonyms, max_megapixels=self.config.max_megapixels)
         image = clean(image, self.config.burned_in)
         meta, earlier, trial = image.meta, self.log.of_image(image.meta.image_id), self._beside(serving)
-        drawn = trial is not None and trial.candidate.answers(self._pseudonyms, meta.patient_id)
-        if known := self._known(earlier, serving, drawn):
+        theirs = trial is not None and trial.candidate.answers(self._pseudonyms, meta.patient_id)
+        if known := self._known(earlier, serving, theirs):
             return known
         measured = {name: _plain(value) for name, value in quality.measure(image).items()}
-        word = trial.ask(image.pixels) if trial and drawn else None
+        word = trial.ask(image.pixels) if trial and theirs else None
         bundle, version, found = serving.bundle, serving.version, word.said if word else None
         if trial and trial.candidate.bundle and found:
             bundle, version = trial.candidate.bundle, trial.candidate.version
@@ -136,9 +136,8 @@ class Service:
         return answer
 
     def drawn(self, image_id: str) -> bool:
-        """Whether this image is an audit case: a keyed draw that nobody without the key can foresee."""
-        digest = self._pseudonyms.of("audit", image_id)
-        return bool(int(digest, 16) / 16 ** len(digest) < self.config.audit_share)
+        """Whether this image is an audit case."""
+        return drawn(self._pseudonyms, "audit", image_id, self.config.audit_share)
 
     def correct(
         self,
@@ -200,9 +199,9 @@ class Service:
         name = f"{prediction.id}.overlay.png" if overlay else f"{prediction.image_id}.png"
         return self.config.images / name
 
-    def _known(self, earlier: list[LoggedPrediction], serving: Serving, drawn: bool) -> LoggedPrediction | None:
+    def _known(self, earlier: list[LoggedPrediction], serving: Serving, theirs: bool) -> LoggedPrediction | None:
         """The answer that this image has. In canary the candidate's patients keep what the champion said before it."""
-        hashes = [serving.candidate.hash] if serving.candidate and drawn else []
+        hashes = [serving.candidate.hash] if serving.candidate and theirs else []
         for wanted in [*hashes, serving.bundle.hash]:
             for known in earlier:
                 bundle = serving.bundles.get(wanted) if known.bundle_hash == wanted else None

@@ -8,7 +8,7 @@ pseudonyms only. SQLite (write-ahead log, owner-only file) or PostgreSQL, by URL
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -174,11 +174,14 @@ class PredictionLog:
         with self._transaction() as connection:
             return [LoggedPrediction.model_validate(row) for row in connection.execute(query)]
 
-    def count_of_patient(self, patient_id: str) -> int:
-        """How many predictions are logged of one patient (a pseudonym)."""
-        query = sql.select(sql.func.count()).select_from(_PREDICTIONS).where(_PREDICTIONS.c.patient_id == patient_id)
+    def count_of_patients(self, patients: Collection[str]) -> tuple[int, int]:
+        """(predictions, comparisons) that are logged of these patients (pseudonyms)."""
         with self._transaction() as connection:
-            return int(connection.execute(query).scalar_one())
+            sizes = [
+                connection.scalar(sql.select(sql.func.count()).select_from(t).where(t.c.patient_id.in_(patients)))
+                for t in (_PREDICTIONS, _COMPARISONS)
+            ]
+        return int(sizes[0] or 0), int(sizes[1] or 0)
 
     def case(self, id: str) -> Case:
         """Prediction `id` with the reads of its image.

@@ -35,7 +35,7 @@ CHANGES: dict[str, Any] = {
     "gate.margin": 0.15,
     "gate.min_positives": 30,
     "gate.min_negatives": 30,
-    "gate.signers": 1,  # one reviewer plays in it
+    "gate.signers": {"reviewer": 1, "reader": 0},  # one reviewer plays in it
     "gate.slices.margin": 0.15,
     # The second champion is approved because the first has drifted on the new site: any honest model contradicts that
     # one, and would be taken back for it. It answers at once.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -17,12 +18,13 @@ from components.promotion.approve import approve, roll_out
 from components.promotion.audit import Findings
 from components.promotion.evidence import artifact, pointers
 from components.promotion.ledger import canonical
-from components.promotion.register import Build, register
+from components.promotion.register import Build
 from components.promotion.registry import PREFIX
 from components.settings import Settings
 from flows import clients
 from flows.audit import export, verify
-from tests.promotion.conftest import NAME, make
+from tests.promotion.builds import make
+from tests.promotion.conftest import NAME
 from tests.promotion.conftest import record as record
 from tests.protocols import AT_ONCE
 
@@ -65,9 +67,7 @@ def promoted(tmp_path_factory, record) -> Settings:
     facts = {"git_commit": home.head(), "lock_sha256": home.sha256("uv.lock"), "data_sha256": data}
     build = Build(key="one", folder=made.build.folder, wall_seconds=1, **facts)
     registry, ledger = clients.registry(settings), clients.ledger(settings)
-    register(
-        registry=registry, name=NAME, bundle=made.bundle, evaluation=made.evaluation, build=build, proposer="engineer"
-    )
+    dataclasses.replace(made, build=build).register(registry)
     judged = ledger.append("decision", record(bundle_hash=made.bundle_hash, **facts))
     registry.tag(NAME, 1, f"{PREFIX}ledger_head", f"{judged.seq} {judged.hash}")
     registry.keep(NAME, 1, artifact(canonical(judged.body)), canonical(judged.body).decode())
@@ -127,6 +127,22 @@ def test_a_flipped_byte_is_found_and_named(promoted, pattern, what, named):
 
     assert list(found) == [what]
     assert named in found[what]
+
+
+def test_a_signer_whose_key_is_not_here_is_named(promoted):
+    """Each of their words, and the version that stood on it; the chain itself is sound."""
+    key, away = promoted.key_dir / "sign-reviewer.pem", promoted.workspace / "away.pem"
+    key.rename(away)
+    try:
+        found = bad(verify(promoted, data=False))
+    finally:
+        away.rename(key)
+
+    assert found == {
+        "entry 1: signer": "ledger entry 1 (approval): 'reviewer' signed with a key that the key folder does not have "
+        "of that name (sign-NAME.pub); it counts for nothing",
+        "version 1: way up": "ledger entry 2 (rollout): no approval of its hash",
+    }
 
 
 def test_a_damaged_object_of_the_repository_is_found(promoted):

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from components.promotion.ledger import Ledger, SigningKey
+from components.promotion.roles import give
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 VERBS = (
     "demo",
@@ -160,6 +163,23 @@ def test_a_readable_key_is_a_finding(clone):
     assert done.returncode == 1
     assert "FIX  keys" in done.stdout
     assert "chmod 600" in done.stdout
+
+
+def test_doctor_and_audit_name_strangers_and_doctor_who_is_missing(clone):
+    """A role from a key that is not here; and a protocol that asks for a reader, where none is named."""
+    ledger = Ledger(clone / ".osteoflow" / "ledger.jsonl")
+    operator = SigningKey.open(clone / ".config" / "osteoflow", "operator")
+    stranger = SigningKey.open(clone / "elsewhere", "stranger")
+    give(ledger=ledger, person="reviewer", roles=("reviewer",), user=operator.name, key=operator)
+    give(ledger=ledger, person="reader", roles=("reader",), user=stranger.name, key=stranger)
+    params = (clone / "params.yaml").read_text()
+    (clone / "params.yaml").write_text(params.replace("{reviewer: 1, reader: 0}", "{reviewer: 1, reader: 1}"))
+    checked, listed = osteoflow(clone, "doctor"), osteoflow(clone, "audit")
+
+    said = "ledger entry 1 (role): 'stranger' signed with a key that the key folder does not have of that name"
+    assert said in checked.stdout
+    assert said in listed.stdout
+    assert "gate.signers asks for 1 reviewer and 1 reader, and too few are named: reader (1 more)" in checked.stdout
 
 
 def test_a_torn_ledger_is_refused(clone):

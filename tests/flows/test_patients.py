@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -20,6 +21,7 @@ from components.dataset.withdrawals import read_withdrawals
 from components.errors import DataError, PromotionRefused
 from components.promotion.registry import PREFIX
 from components.promotion.withdraw import withdraw as record
+from components.serving.store import Comparison, LoggedPrediction
 from components.settings import Settings
 from flows import clients, versions
 from flows.builds import heed_withdrawals
@@ -107,6 +109,32 @@ def test_a_patient_leads_to_data_versions_and_models_and_can_be_withdrawn(site):
     assert withdraw(settings, ONE, "asked by letter").withdrawal == 0
     assert "later builds leave these images out, and those to come. It removes nothing" in trace(settings, ONE).text()
     assert clients.ledger(settings).entries()[0].body["models"] == [2]
+
+
+def test_the_trace_counts_silent_comparisons_and_says_what_still_counts_the_patient(site):
+    """What a model said beside the one that answered names the patient, too."""
+    settings, _ = site
+    log, facts = clients.prediction_log(settings), {"image_id": "one", "patient_id": ONE, "time": datetime.now(UTC)}
+    log.add_prediction(
+        LoggedPrediction(
+            id="a" * 20, study_id="s", site="north", device="x", view="ap", body_region="wrist", bundle_hash="1" * 64,
+            version="1", probability=0.5, logit=0.0, call="review", audit=False, inclusion_probability=0.1, quality={},
+            embedding=(0.0,), **facts,
+        )
+    )  # fmt: skip
+    for stage in ("5" * 64, "6" * 64):
+        log.add_comparison(
+            Comparison(
+                stage=stage, champion_hash="1" * 64, candidate_hash="2" * 64, answered=False, champion_probability=0.5,
+                champion_call="review", probability=0.9, call="fracture", milliseconds=5.0, error=None, **facts,
+            )
+        )  # fmt: skip
+    found = trace(settings, ONE)
+    assert (found.predictions, found.comparisons) == (1, 2)
+    assert "1 predictions, 2 silent comparisons" in found.text()
+    assert trace(settings, TWO).comparisons == 0
+
+    assert "still counted predictions: in drift while they are in its window" in withdraw(settings, ONE, "asked").text()
 
 
 def test_a_withdrawal_is_committed_under_the_pseudonym(site):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -15,7 +16,6 @@ import pytest
 import yaml
 
 from components.promotion.approve import approve
-from components.promotion.register import register
 from components.radiograph.phantom import DETECTOR_A, draw
 from components.serving.__main__ import configure
 from components.serving.bundle import Bundle
@@ -24,7 +24,8 @@ from components.serving.service import Service
 from components.settings import load_settings
 from flows import clients
 from flows.promote import promote
-from tests.promotion.conftest import NAME, make
+from tests.promotion.builds import make
+from tests.promotion.conftest import NAME
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
@@ -50,14 +51,7 @@ class Hospital:
             points = {"high_sensitivity": point, "high_specificity": point}
             changes["thresholds"] = manifest.thresholds.model_copy(update=points)
         (folder / MANIFEST).write_bytes(manifest.model_copy(update=changes).encode())
-        register(
-            registry=self.registry,
-            name=NAME,
-            bundle=folder,
-            evaluation=made.evaluation,
-            build=made.build,
-            proposer="engineer",
-        )
+        dataclasses.replace(made, bundle=folder).register(self.registry)
         champion = self.ledger.champion(NAME)
         beside = champion.body["bundle_hash"] if champion else None
         body = {"name": NAME, "version": version, "bundle_hash": Bundle.open(folder).hash, "verdict": "passed"}

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +14,8 @@ from components.params import load
 from components.promotion.approve import approve, reconcile, roll_out, rollback
 from components.promotion.decision import Decision, Figures, Threshold, protocol_hash
 from components.promotion.ledger import Entry, Ledger, SigningKey
-from components.promotion.register import Build, Registry, register
-from components.serving.manifest import Manifest
+from components.promotion.register import Registry
+from tests.promotion.builds import Made, make
 from tests.promotion.guarded import NAME, Server, running
 from tests.promotion.hospital import Hospital
 from tests.protocols import AT_ONCE
@@ -61,76 +58,12 @@ def ledger(tmp_path: Path) -> Ledger:
     return Ledger(tmp_path / "ledger.jsonl")
 
 
-@dataclass(frozen=True)
-class Made:
-    """A finished build on disk: what `register` takes."""
-
-    bundle: Path
-    evaluation: Path
-    build: Build
-
-    @property
-    def bundle_hash(self) -> str:
-        return hashlib.sha256((self.bundle / "manifest.json").read_bytes()).hexdigest()
-
-
-def make(folder: Path, key: str, *, release: Path | None = None) -> Made:
-    """A build whose bundle names its key, so that two keys have two hashes.
-
-    Args:
-        release: a real bundle; the build's is the same with another seed on record, and can serve.
-    """
-    root = folder / f"build-{key}"
-    bundle, evaluation, trained = (
-        root / "models" / "bundle",
-        root / "reports" / "evaluation",
-        root / "models" / "trained",
-    )
-    for place in (bundle, evaluation, trained):
-        place.mkdir(parents=True)
-    weights = b"weights " + key.encode()
-    manifest = json.dumps({"parts": {"model.tflite": hashlib.sha256(weights).hexdigest()}}).encode()
-    (bundle / "model.tflite").write_bytes(weights)
-    if release:
-        shutil.copytree(release, bundle, dirs_exist_ok=True)
-        manifest = reseeded((release / "manifest.json").read_bytes(), int(hashlib.sha256(weights).hexdigest()[:6], 16))
-    (bundle / "manifest.json").write_bytes(manifest)
-    figures = {
-        "evidence": "weak grouping",
-        "auroc": {"value": 0.91, "low": 0.88, "high": 0.94, "n": 400},
-        "slices": [{"site": "A"}],
-        "ece": 0.02,
-    }
-    (evaluation / "evaluation.json").write_text(json.dumps(figures))
-    (evaluation / "report.html").write_text("<p>report</p>")
-    (trained / "history.json").write_text(json.dumps([{"epoch": 1, "loss": 0.7}, {"epoch": 2, "loss": 0.5}]))
-    shutil.copy(REPOSITORY / "params.yaml", root)
-    build = Build(
-        key=key, git_commit="c" * 40, folder=root, lock_sha256="1" * 64, data_sha256="d" * 64, wall_seconds=12.5
-    )
-    return Made(bundle, evaluation, build)
-
-
-def reseeded(manifest: bytes, seed: int) -> bytes:
-    """A real bundle's manifest that names another seed: a bundle that opens, under another hash."""
-    found = Manifest.decode(manifest, where="release")
-    return found.model_copy(update={"model": found.model.model_copy(update={"seed": seed})}).encode()
-
-
 @pytest.fixture
 def propose(tmp_path: Path) -> Callable[..., int]:
     """Make and register a build; returns the version."""
 
     def act(registry: Registry, key: str, *, proposer: str = "engineer") -> int:
-        made = make(tmp_path, key)
-        return register(
-            registry=registry,
-            name=NAME,
-            bundle=made.bundle,
-            evaluation=made.evaluation,
-            build=made.build,
-            proposer=proposer,
-        )
+        return make(tmp_path, key).register(registry, proposer=proposer)
 
     return act
 
@@ -139,7 +72,7 @@ def propose(tmp_path: Path) -> Callable[..., int]:
 def judge() -> Callable[..., Entry]:
     """Put the gate's decision about a version into the ledger."""
 
-    def act(ledger: Ledger, registry: Registry, version: int, *, verdict: str = "passed", signers: int = 1) -> Entry:
+    def act(ledger: Ledger, registry: Registry, version: int, *, verdict: str = "passed", signers: Any = 1) -> Entry:
         champion = ledger.champion(NAME)
         body = {
             "name": NAME,

@@ -13,9 +13,10 @@ import httpx
 from components.promotion.approve import reconcile, roll_out
 from components.promotion.decision import Decision
 from components.promotion.ledger import GENESIS, Entry, Ledger, SigningKey, canonical
-from components.promotion.register import register, verified_hash
+from components.promotion.register import verified_hash
 from components.serving.champion import Champion, Serving
 from flows.builds import describe
+from tests.promotion.builds import Made
 from tests.promotion.guarded import NAME, Server
 from tests.protocols import AT_ONCE
 
@@ -36,7 +37,7 @@ class Hospital:
         record: a decision record's body.
     """
 
-    def __init__(self, server: Server, make: Callable[[str], Any], record: Callable[..., dict[str, Any]]) -> None:
+    def __init__(self, server: Server, make: Callable[[str], Made], record: Callable[..., dict[str, Any]]) -> None:
         self.server = server
         self._make, self._record = make, record
 
@@ -54,7 +55,7 @@ class Hospital:
 
     @cached_property
     def ledger(self) -> Ledger:
-        return Ledger(self.server.settings.ledger_path, witness=self.keys)
+        return Ledger(self.server.settings.ledger_path, key_dir=self.keys)
 
     @cached_property
     def champion(self) -> Champion:
@@ -72,10 +73,7 @@ class Hospital:
     def propose(self, key: str, *, proposer: str = "engineer", **judged: Any) -> int:
         """Register a build, judge it against the champion, and put the record on the version's page, as `retrain`."""
         made, store = self._make(key), self.server.store
-        version = register(
-            registry=store, name=NAME, bundle=made.bundle, evaluation=made.evaluation, build=made.build,
-            proposer=proposer,
-        )  # fmt: skip
+        version = made.register(store, proposer=proposer)
         facts = {"version": version, "proposer": proposer}
         if champion := self.ledger.champion(NAME):
             facts |= {"champion_version": champion.body["version"], "champion_hash": champion.body["bundle_hash"]}

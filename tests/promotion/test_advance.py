@@ -14,9 +14,10 @@ from components.errors import LedgerCorrupt, PromotionRefused
 from components.promotion import audit
 from components.promotion.advance import advance
 from components.promotion.ledger import Chain
-from components.promotion.register import Registry, register
+from components.promotion.register import Registry
 from components.promotion.switch import resume, stop
-from tests.promotion.conftest import NAME, REPOSITORY, make
+from tests.promotion.builds import make
+from tests.promotion.conftest import NAME, REPOSITORY
 from tests.promotion.test_stages import case
 from tests.protocols import AT_ONCE
 
@@ -30,15 +31,7 @@ def proposed(tmp_path_factory, empty_store):
     shutil.copy(empty_store, folder / "mlflow.db")
     registry = Registry(f"sqlite:///{folder / 'mlflow.db'}", artifact_root=folder / "artifacts")
     for key in ("one", "two", "three"):
-        made = make(folder, key)
-        register(
-            registry=registry,
-            name=NAME,
-            bundle=made.bundle,
-            evaluation=made.evaluation,
-            build=made.build,
-            proposer="engineer",
-        )
+        make(folder, key).register(registry)
     return folder
 
 

@@ -17,7 +17,9 @@ from components.promotion import audit
 from components.promotion.audit import Finding, Promoted, finding
 from components.promotion.ledger import Ledger, SigningKey, canonical
 from components.promotion.register import verified_hash
-from tests.promotion.conftest import NAME, make
+from components.promotion.roles import give
+from tests.promotion.builds import make
+from tests.promotion.conftest import NAME
 
 
 @pytest.fixture
@@ -75,6 +77,15 @@ def test_a_rollback_needs_a_signature_and_a_bundle_that_served(way):
     ledger.append("rollback", back)
 
     assert found(ledger)[-1].detail == "ledger entry 3 (rollback): nobody signed it"
+
+
+def test_once_there_are_roles_a_rollback_by_no_reviewer_is_named(way, tmp_path):
+    ledger, operator = way(), SigningKey.open(tmp_path / "keys", "operator")
+    back = {"name": NAME, "version": 1, "bundle_hash": "1" * 64}
+    give(ledger=ledger, person="engineer", roles=("engineer",), user="operator", key=operator)
+    ledger.append("rollback", back, key=SigningKey.open(tmp_path / "keys", "engineer"))
+
+    assert found(ledger)[-1].detail == "ledger entry 4 (rollback): 'engineer' was no reviewer"
 
 
 def test_a_record_with_another_protocol_than_it_states_is_named(way):

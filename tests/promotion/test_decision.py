@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from components.params import Signers
 from components.promotion.decision import Decision, protocol_hash, schema
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -31,6 +32,18 @@ def test_a_record_of_format_1_is_readable():
 
     assert (found.format, found.slices, found.evaluation_sha256, found.previous_record) == (1, (), None, None)
     assert found.markdown().startswith("## Version 1: passed (no champion yet)")
+
+
+def test_a_record_of_format_3_keeps_its_protocol():
+    """As it was written before signers had roles: a number of reviewers, and the hash of the protocol that says so."""
+    import jsonschema
+
+    body = json.loads((Path(__file__).parent / "decision-3.json").read_text(encoding="utf-8"))
+    found = Decision.model_validate(body)
+    jsonschema.validate(body, schema())
+
+    assert (found.format, body["protocol"]["signers"], found.protocol.signers) == (3, 1, Signers(reviewer=1))
+    assert protocol_hash(body["protocol"]) == body["protocol_sha256"]
 
 
 def test_a_record_of_format_2_keeps_its_protocol():

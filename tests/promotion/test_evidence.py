@@ -14,7 +14,8 @@ from components.errors import BundleCorrupt, ConfigError, DataError
 from components.promotion.evidence import export, pointers, verify
 from components.promotion.ledger import Ledger, SigningKey
 from components.workspace import Workspace
-from tests.promotion.conftest import NAME, REPOSITORY, make
+from tests.promotion.builds import make
+from tests.promotion.conftest import NAME, REPOSITORY
 
 FILES = {"uv.lock": "locked\n", "dvc.lock": "schema: '2.0'\n", "data/studies.dvc": "outs: []\n", 'data/"é".txt': "x\n"}
 
@@ -107,6 +108,17 @@ def test_it_holds_what_concerns_the_version_and_the_hash_of_the_rest(exported, h
     assert set(json.loads((exported / "keys.json").read_text())) == {"reviewer", "auditor"}
 
 
+def test_whose_key_the_site_does_not_know_is_named_wherever_the_folder_goes(house, tmp_path):
+    """Their entries travel, their keys do not: what they approved has no way up."""
+    site = Ledger(house["ledger"].path, key_dir=tmp_path / "keys")
+    export(**(house | {"ledger": site}), version=1, to=tmp_path / "evidence")
+    found = bad(tmp_path / "evidence")
+
+    assert set(json.loads((tmp_path / "evidence" / "keys.json").read_text())) == {"auditor"}
+    assert found["entry 2: signer"].startswith("ledger entry 2 (approval): 'reviewer' signed with a key that")
+    assert found["version 1: way up"] == "ledger entry 3 (rollout): no approval of its hash"
+
+
 @settings(max_examples=150, deadline=None)
 @given(which=st.integers(0), place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_a_flipped_bit_anywhere_is_found_and_named(exported, which, place, bit):
@@ -161,7 +173,7 @@ def resigned(exported, folder, key_dir):
     [
         ("entries.jsonl", "größer", "kleiner", "chain", "entry 2 (approval): does not stand in the chain"),
         ("chain.json", '"]', '","' + "0" * 64 + '"]', "chain", "13 entries where 12 were exported"),
-        ("keys.json", '"reviewer":"', '"reviewer":"0', "chain", "the signature of 'reviewer' is not valid"),
+        ("keys.json", '"reviewer":"', '"reviewer":"0', "entry 2: signer", "'reviewer' signed with a key that the key"),
         ("decision.json", '"images":400', '"images":900', "decision", "decision.json: expected"),
         ("bundle/model.tflite", "weights", "Weights", "bundle", "model.tflite is"),
         ("evaluation/evaluation.json", "7777", "7778", "evaluation", "test_sha256 7778"),

@@ -270,18 +270,18 @@ def test_a_writer_killed_at_any_step_leaves_no_gap_and_no_fork(tmp_path, torn):
     steps = 0
     for step in itertools.count():
         folder = tmp_path / str(step)
-        ledger = Ledger(three(folder).path, witness=folder / "witness")
-        stood = [entry.hash for entry in ledger.entries()]
+        ledger = Ledger(three(folder).path, key_dir=folder / "witness")
+        stood = [entry.hash for entry in ledger.whole()]
         with ledger.path.open("ab") as file:
             file.write(torn)
         if not _killed_at(step, lambda there=ledger: there.append("look", {"step": 0})):
             break
         steps += 1
-        after = Ledger(ledger.path, witness=folder / "witness")
+        after = Ledger(ledger.path, key_dir=folder / "witness")
         after.append("look", {"step": 1})
-        hashes = [entry.hash for entry in Ledger(ledger.path, witness=folder / "witness").entries()]
+        hashes = [entry.hash for entry in Ledger(ledger.path, key_dir=folder / "witness").whole()]
         assert hashes[:3] == stood
-        assert [e.seq for e in after.entries()] == list(range(len(hashes)))
+        assert [e.seq for e in after.whole()] == list(range(len(hashes)))
 
     assert steps == (4 if not torn else 10)
 
@@ -289,13 +289,13 @@ def test_a_writer_killed_at_any_step_leaves_no_gap_and_no_fork(tmp_path, torn):
 def _write_and_say(path: str, said: str) -> None:
     with Path(said).open("a", encoding="ascii") as file:
         while True:
-            file.write(Ledger(Path(path), witness=Path(path).parent / "witness").append("look", {}).hash + "\n")
+            file.write(Ledger(Path(path), key_dir=Path(path).parent / "witness").append("look", {}).hash + "\n")
             file.flush()
 
 
 def test_writers_that_are_killed_take_nothing_back(tmp_path):
     """Three writers, killed one after another while all write: every entry that was acknowledged is in one chain."""
-    ledger, said = Ledger(tmp_path / "ledger.jsonl", witness=tmp_path / "witness"), tmp_path / "said.txt"
+    ledger, said = Ledger(tmp_path / "ledger.jsonl", key_dir=tmp_path / "witness"), tmp_path / "said.txt"
     spawn = multiprocessing.get_context("spawn")
     writers = [spawn.Process(target=_write_and_say, args=(str(ledger.path), str(said))) for _ in range(3)]
     for writer in writers:

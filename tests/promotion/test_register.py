@@ -7,7 +7,7 @@ import os
 import pytest
 
 from components.errors import BundleCorrupt, ConfigError, DataError, Unavailable
-from components.promotion.register import Registry, register
+from components.promotion.register import Registry
 
 NAME = "osteoflow-fracture"
 
@@ -17,17 +17,6 @@ def first(registry, propose):
     """The registry after one build."""
     assert propose(registry, "one") == 1
     return registry
-
-
-def put(registry, made):
-    return register(
-        registry=registry,
-        name=NAME,
-        bundle=made.bundle,
-        evaluation=made.evaluation,
-        build=made.build,
-        proposer="engineer",
-    )
 
 
 def test_a_version_says_where_it_came_from(first):
@@ -106,8 +95,8 @@ def test_the_report_is_an_artifact(first):
 
 def test_the_same_build_again_makes_nothing_new(registry, made_build):
     """Idempotent by build key: one version, one run."""
-    assert put(registry, made_build("one")) == 1
-    assert put(registry, made_build("one")) == 1
+    assert made_build("one").register(registry) == 1
+    assert made_build("one").register(registry) == 1
 
     with registry.client() as client:
         runs = client.search_runs([registry.experiment(NAME)])
@@ -120,7 +109,7 @@ def test_a_run_that_was_killed_half_way_is_closed_and_replaced(registry, made_bu
     with registry.client() as client:
         client.create_run(experiment, tags={"osteoflow.build_key": "one"})
 
-    assert put(registry, made_build("one")) == 1
+    assert made_build("one").register(registry) == 1
 
     with registry.client() as client:
         states = sorted(run.info.status for run in client.search_runs([experiment]))
@@ -129,11 +118,11 @@ def test_a_run_that_was_killed_half_way_is_closed_and_replaced(registry, made_bu
 
 def test_a_kill_between_run_and_version_uses_the_finished_run(registry, made_build):
     """What was logged completely is not logged again."""
-    put(registry, made_build("one"))
+    made_build("one").register(registry)
     with registry.client() as client:
         client.delete_model_version(NAME, "1")
 
-    assert put(registry, made_build("one")) == 2
+    assert made_build("one").register(registry) == 2
 
     with registry.client() as client:
         assert len(client.search_runs([registry.experiment(NAME)])) == 1
@@ -151,10 +140,10 @@ def test_a_build_without_its_parts_is_refused_before_anything_is_logged(registry
     made = made_build("one")
     (made.evaluation / "evaluation.json").unlink()
     with pytest.raises(DataError, match=r"evaluation.json: missing or not JSON; run `evaluate`"):
-        put(registry, made)
+        made.register(registry)
     (made.bundle / "manifest.json").unlink()
     with pytest.raises(BundleCorrupt, match=r"no manifest.json that names its parts; run `export`"):
-        put(registry, made)
+        made.register(registry)
 
     assert registry.versions(NAME) == []
 
@@ -195,7 +184,7 @@ def test_the_login_leaves_the_environment_again(tmp_path, monkeypatch):
 def test_registering_says_nothing(tmp_path, made_build, capfd):
     """No migration log, no progress bar, no warning reaches the terminal, the first time neither."""
     registry = Registry(f"sqlite:///{tmp_path / 'new' / 'mlflow.db'}", artifact_root=tmp_path / "artifacts")
-    put(registry, made_build("one"))
+    made_build("one").register(registry)
     registry.download_bundle(NAME, 1, made_build("one").build.folder / "fetched")
 
     assert capfd.readouterr() == ("", "")

@@ -197,13 +197,8 @@ def test_the_chat_assistant_is_not_there(server, call):
 
 def test_the_registry_works_through_the_server(server, tmp_path, made_build):
     """The flows' account registers a build over HTTP; an engineer's refusal arrives as PromotionRefused."""
-    from components.promotion.register import register
-
-    made = made_build("over-http")
     team = Registry(server.url, artifact_root=tmp_path, username="osteoflow", password=server.passwords["osteoflow"])
-    version = register(
-        registry=team, name=NAME, bundle=made.bundle, evaluation=made.evaluation, build=made.build, proposer="engineer"
-    )
+    version = made_build("over-http").register(team)
     team.describe(NAME, version, "| a | b |")
     assert team.version(NAME, version).description == "| a | b |"
     assert (team.download_bundle(NAME, version, tmp_path / "got") / "model.tflite").read_bytes() == b"weights over-http"

@@ -13,7 +13,7 @@ import pytest
 
 from components.errors import ConfigError, LedgerCorrupt
 from components.promotion.accounts import AUTHENTICATE, CONFIG, Accounts, generate, read_passwords
-from components.promotion.approve import roll_out
+from components.promotion.approve import approve, roll_out
 from components.promotion.ledger import Ledger, SigningKey
 from components.promotion.people import People
 from components.promotion.register import Registry
@@ -203,6 +203,32 @@ def test_two_signers_in_the_ui(server, add, propose, judge):
     assert [e.body["version"] for e in live(server)] == [version]
 
 
+def test_a_reader_countersigns_and_not_in_mlflow(server, add, propose, judge):
+    """The alias waits for them; the server says where they sign, and lets them write nothing."""
+    reviewer, reader = add("reviewer"), add("reader")
+    version = propose(server.store, "countersigned")
+    judge(server.ledger, server.store, version, signers={"reviewer": 1, "reader": 1})
+    server.set_tag(reviewer, version, "rationale", "fewer misses")
+    said = server.make_champion(reviewer, version)
+    assert refused(said, "signed 1 of 2; a reader has to sign with `osteoflow approve`")
+    for said in (server.make_champion(reader, version), server.set_tag(reader, version, "rationale", "agreed")):
+        assert refused(said, f"'{reader}' (reader) reads here and countersigns with `osteoflow approve`; an engineer")
+    approve(
+        ledger=server.ledger, registry=server.store, name=NAME, version=version, approver=reader,
+        rationale="read the misses", key=SigningKey.open(server.settings.key_dir, reader),
+    )  # fmt: skip
+
+    assert server.make_champion(reviewer, version).status_code == 200
+    assert [e.body["version"] for e in live(server)] == [version]
+
+
+def test_mlflows_own_refusal_is_in_a_form_that_its_pages_show(server, passed):
+    """Its two words of plain text would be `INTERNAL_ERROR` there."""
+    said = server.ask("reviewer", "DELETE", "registered-models/alias", name=NAME, alias="challenger")
+
+    assert refused(said, "MLflow's own permissions leave this to whoever made it")
+
+
 @pytest.mark.slow
 def test_the_commands(server):
     """`osteoflow users`: the password is shown once and works, or comes from standard input; never from an argument."""
@@ -266,6 +292,10 @@ def test_who_was_removed_does_not_come_back_with_a_restart(tmp_path):
 
     assert first_people(settings) == {name: first[name] for name in ("admin", "engineer", "osteoflow")}
     assert read_passwords(settings.state) == first_people(settings)
+    (settings.key_dir / "sign-operator.pem").rename(tmp_path / "operator.pem")  # nor when who removed them has left
+    starter = Settings(workspace=tmp_path, state_dir=tmp_path / "state", key_dir=settings.key_dir, user="operator-b")
+    assert first_people(starter) == first_people(settings)
+    (tmp_path / "operator.pem").rename(settings.key_dir / "sign-operator.pem")
     roll = Roll(ledger.entries())
     assert (roll.of("monitor"), roll.of("reviewer")) == (frozenset(), {"reviewer"})
     # Killed half way: an account without a role gets both, a role that is gone takes the account with it.

@@ -1,4 +1,4 @@
-"""Several signers: as many distinct reviewers as the decision's own protocol asks for, or nothing goes live."""
+"""Several signers: as many people of each role as the decision's own protocol asks for, or nothing goes live."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.errors import PromotionRefused
+from components.params import Signers
 from components.promotion.approve import approve, roll_out
 from components.promotion.audit import Finding, promoted
 from components.promotion.ledger import Entry, Ledger, SigningKey
@@ -118,21 +119,87 @@ def test_signatures_about_two_decisions_do_not_add_up(house, asked):
     assert len(house.roll_out()) == 1
 
 
-def test_the_decisions_own_number_counts(house):
-    """Whatever params.yaml says by now; a record without a number means 1, one without a readable number never."""
-    entries = house.ledger.entries
+@pytest.mark.parametrize(
+    ("protocol", "needed"),
+    [
+        ({}, Signers(reviewer=1)),  # before the number was part of it
+        ({"look_budget": 3}, Signers(reviewer=1)),
+        ({"signers": 3}, Signers(reviewer=3)),  # before roles were
+        ({"signers": {"reviewer": 1}}, Signers(reviewer=1)),
+        ({"signers": {"reviewer": 1, "reader": 1}}, Signers(reviewer=1, reader=1)),
+        ({"signers": 0}, None),
+        ({"signers": "1"}, None),
+        ({"signers": True}, None),
+        ({"signers": {"reviewer": 0, "reader": 1}}, None),
+        ({"signers": {"reviewer": "1"}}, None),
+        ({"signers": {"reviewer": 1, "engineer": 1}}, None),
+        ({"signers": {"reader": 1}}, None),
+        ("none", None),
+    ],
+)
+def test_the_decisions_own_words_count(house, protocol, needed):
+    """Whatever params.yaml says by now; of a record that cannot be read, no signature is enough."""
     body = {"name": NAME, "version": 1, "bundle_hash": "b" * 64, "verdict": "passed", "champion_hash": None}
-    for protocol, needed in (
-        ({}, 1), ({"protocol": {"look_budget": 3}}, 1), ({"protocol": {"signers": 3}}, 3),
-        ({"protocol": {"signers": 0}}, None), ({"protocol": {"signers": "1"}}, None),
-        ({"protocol": {"signers": True}}, None), ({"protocol": "none"}, None),
-    ):  # fmt: skip
-        decision = house.ledger.append("decision", body | protocol)
-        said = body | {"decision_hash": decision.hash}
-        house.ledger.append("approval", said | {"approver": "reviewer"}, key=house.key("reviewer"))
-        signed = Signed.of(decision, entries())
+    decision = house.ledger.append("decision", body | {"protocol": protocol})
+    said = body | {"decision_hash": decision.hash}
+    house.ledger.append("approval", said | {"approver": "reviewer"}, key=house.key("reviewer"))
+    signed = Signed.of(decision, house.ledger.entries())
 
-        assert (signed.needed, signed.completing is not None) == (needed, needed == 1)
+    assert (signed.needed, signed.completing is not None) == (needed, needed == Signers(reviewer=1))
+
+
+@pytest.fixture
+def people(house):
+    """`people(a="reviewer", b="reader")`: the operator names them."""
+
+    def act(**roles):
+        for person, held in roles.items():
+            give(ledger=house.ledger, person=person, roles=held.split(), user="operator", key=house.key("operator"))
+
+    return act
+
+
+def test_a_reader_countersigns(house, people):
+    """A second reviewer does not stand in for the clinician; the reader does, whoever of them is first."""
+    people(a="reviewer", b="reviewer", c="reader", engineer="engineer")
+    version = house.propose("one")
+    house.judge(version, signers={"reviewer": 1, "reader": 1})
+    first = house.approve(version, approver="a")
+    house.approve(version, approver="b")
+    assert house.roll_out() == []
+    assert (
+        behind(first, house.ledger.entries()).text() == "signed 1 of 2; a reader has to sign with `osteoflow approve`"
+    )
+    last = house.approve(version, approver="c")
+    (rollout,) = house.roll_out()
+
+    assert rollout.body["approval_hash"] == last.hash
+
+
+def test_who_holds_two_roles_fills_the_one_that_is_wanted(house, people):
+    """One signature in either, never two; the order of signing makes no difference."""
+    people(both="reader reviewer", a="reviewer", b="reader")
+    for number, pair in enumerate((("both", "a"), ("a", "both"), ("both", "b"), ("b", "both"))):
+        version = house.propose(f"build-{number}")
+        decision = house.judge(version, signers={"reviewer": 1, "reader": 1})
+        house.approve(version, approver=pair[0])
+        assert Signed.of(decision, house.ledger.entries()).completing is None
+        last = house.approve(version, approver=pair[1])
+        assert Signed.of(decision, house.ledger.entries()).completing == last
+
+
+@pytest.mark.parametrize(
+    ("signers", "person"), [({"reviewer": 1}, "c"), ({"reviewer": 1, "reader": 1}, "d"), ({"reviewer": 2}, "nobody")]
+)
+def test_nobody_signs_in_a_role_that_is_not_asked_for(house, people, signers, person):
+    """A reader where none is wanted, an engineer, and whoever has no role."""
+    people(a="reviewer", c="reader", d="engineer monitor")
+    version = house.propose("one")
+    house.judge(version, signers=signers)
+
+    with pytest.raises(PromotionRefused, match=f"'{person}' is none of those who sign here"):
+        house.approve(version, approver=person)
+    assert house.ledger.entries("approval") == []
 
 
 def test_who_was_no_reviewer_when_signing_does_not_count(house, asked):
@@ -260,5 +327,6 @@ def test_the_command_says_who_is_missing(house, asked, tmp_path):
     assert "(ledger entry 1, signed). Not live: signed 1 of 2; another reviewer has to sign." in said
     answer = json.loads(run("--as", "reviewer-b", "--json"))
 
-    assert (answer["rolled_out"], answer["signed"], answer["signers"]) == ([1], 2, 2)
+    assert (answer["rolled_out"], answer["signed"], answer["lacking"]) == ([1], 2, {})
+    assert answer["signers"] == {"reviewer": 2, "reader": 0}
     assert SigningKey.open(tmp_path / "keys", "reviewer-b").name == house.ledger.entries("approval")[-1].signer

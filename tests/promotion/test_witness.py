@@ -13,7 +13,7 @@ from components.promotion.ledger import Ledger
 @pytest.fixture
 def kept(tmp_path):
     """A ledger of five entries whose witness lies in another folder."""
-    ledger = Ledger(tmp_path / "state" / "ledger.jsonl", witness=tmp_path / "keys")
+    ledger = Ledger(tmp_path / "state" / "ledger.jsonl", key_dir=tmp_path / "keys")
     for version in range(5):
         ledger.append("decision", {"version": version})
     return ledger
@@ -21,7 +21,7 @@ def kept(tmp_path):
 
 def again(ledger: Ledger, folder) -> Ledger:
     """The same ledger to another process."""
-    return Ledger(ledger.path, witness=folder / "keys")
+    return Ledger(ledger.path, key_dir=folder / "keys")
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -70,7 +70,7 @@ def test_another_ledger_in_its_place_is_found(kept, tmp_path):
 def test_who_only_reads_is_a_witness_too(kept, tmp_path):
     """What another process added is remembered by the next reader."""
     Ledger(kept.path).append("stop", {"reason": "misses hips"})
-    reader = Ledger(kept.path, witness=tmp_path / "service")
+    reader = Ledger(kept.path, key_dir=tmp_path / "service")
     reader.entries()
     kept.path.write_bytes(b"".join(kept.path.read_bytes().splitlines(keepends=True)[:5]))
 
@@ -98,7 +98,7 @@ def test_a_damaged_witness_is_named(kept, tmp_path):
 def test_a_place_that_cannot_be_written_stops_no_decision(tmp_path, caplog):
     """The entry stands, and the log says that its end is not witnessed."""
     (tmp_path / "keys").write_text("a file where the folder should be")
-    ledger = Ledger(tmp_path / "ledger.jsonl", witness=tmp_path / "keys" / "deeper")
+    ledger = Ledger(tmp_path / "ledger.jsonl", key_dir=tmp_path / "keys" / "deeper")
     ledger.append("stop", {"reason": "misses hips"})
 
     assert Ledger(ledger.path).verify() == 1

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -68,7 +69,7 @@ def log(tmp_path: Path) -> PredictionLog:
     return made
 
 
-def _publish(state: Path, bundle: Path, *, version: int = 1, signed: bool = True, signers: int = 1) -> str:
+def _publish(state: Path, bundle: Path, *, version: int = 1, signed: bool = True, signers: Any = 1) -> str:
     """Put `bundle` in place and on record as the champion; return its hash."""
     found = Bundle.open(bundle).hash
     if not (state / "bundles" / found).exists():

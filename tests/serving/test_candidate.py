@@ -92,7 +92,7 @@ def test_in_shadow_the_champion_answers_and_the_candidate_is_logged_apart(servic
     assert service.log.count() == (3, 0)
     assert set(service.log.frame()["bundle_hash"]) == {approved}
     assert [len(service.log.of_image(answer.image_id)) for answer in answers] == [1, 1, 1]
-    assert service.log.count_of_patient(answers[0].patient_id) == 1
+    assert service.log.count_of_patients({answers[0].patient_id, "nobody"}) == (1, 1)
 
 
 def test_in_canary_a_patient_meets_one_model(service, staged, approved):

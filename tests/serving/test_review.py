@@ -260,6 +260,8 @@ def test_once_readers_are_named_nobody_else_answers(clinic, config, case):
     assert strange.status_code == 422
     assert "&#39;reader1&#39; is no reader here" in strange.text
     assert clinic.post(f"/cases/{case}/reads", data={"reader": "Reader-1 ", "label": "fracture"}).status_code == 303
+    strange = SigningKey.open(config.key_dir.parent / "elsewhere", "stranger")  # who names a reader has to be known
+    give(ledger=Ledger(config.ledger), person="reader-9", roles=("reader",), user="stranger", key=strange)
     answer = clinic.post(f"/api/predictions/{case}/corrections", json={"reader": "reader-9", "label": "fracture"})
     assert (answer.status_code, answer.json()["reason"]) == (422, "reader")
     read = {"reader": "READER-2", "label": "fracture"}
