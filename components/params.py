@@ -33,6 +33,7 @@ class Paths(Section):
     splits: Path
     merges: Path
     withdrawals: Path
+    retirements: Path
     limits: Path
     accepted: Path
     validation: Path

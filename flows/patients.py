@@ -9,10 +9,10 @@ from pydantic import BaseModel
 
 from components.dataset import store
 from components.dataset.merges import one_person, read_merges
+from components.dataset.retirements import marks
 from components.dataset.withdrawals import read_withdrawals, record_withdrawals
 from components.errors import DataError, PromotionRefused
 from components.params import Paths
-from components.promotion.testset import marks
 from components.promotion.withdraw import unheeded, withdrawn
 from components.promotion.withdraw import withdraw as record
 from components.radiograph.deidentify import identity

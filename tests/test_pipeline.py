@@ -60,7 +60,7 @@ def built(tmp_path_factory) -> Path:
     shutil.copy(REPOSITORY / "dvc.yaml", root)
     (root / "data/batches").mkdir()
     (root / "data/batches/.gitkeep").touch()
-    for name in ("data/merges.csv", "data/withdrawals.csv", "data/limits.yaml"):
+    for name in ("data/merges.csv", "data/withdrawals.csv", "data/retirements.csv", "data/limits.yaml"):
         shutil.copy(REPOSITORY / name, root / "data")
     params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     for section, values in SMALL.items():

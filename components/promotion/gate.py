@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from components.dataset.retirements import read_retirements
 from components.dataset.rows import rows_sha256
 from components.errors import DataError
-from components.model.comparison import Sealed, holm
+from components.model.comparison import RETIRED, Sealed, holm
 from components.model.evaluation import FILE, WEAK, WEAK_NOTE, Evaluation
 from components.model.measure import reliability
 from components.model.statistics import Estimate, auroc_of, bootstrap, percentile, rate, ratios_of
@@ -38,7 +39,7 @@ from components.promotion.ledger import Ledger
 from components.promotion.protocol import Ruling
 from components.promotion.standing import returned
 from components.promotion.subgroups import ALPHA, Sliced, subgroups
-from components.promotion.testset import Standing, look
+from components.promotion.testset import look, require_same
 from components.serving.bundle import Bundle
 
 __all__ = ["Check", "Context", "Decision", "gate"]
@@ -54,6 +55,7 @@ def gate(
     challenger: Path,
     champion: Path | None,
     accepted: Path,
+    retirements: Path,
     studies: Path,
     evaluation: Path,
     params: Gate,
@@ -65,24 +67,26 @@ def gate(
     Args:
         challenger, champion: bundle folders; no champion means that the absolute floors decide.
         accepted, studies: the data the challenger was built from, its sealed test images among them.
+        retirements: the log of test patients that judge no model any more, as that build has it.
         evaluation: the challenger's evaluation, for its slices and how robust it is.
 
     Raises:
         PromotionRefused: the look budget of these test patients is spent.
-        DataError: the test set lacks a class, or the evaluation is of another bundle or test set.
+        DataError: the test set lacks a class, the evaluation is of another bundle or test set, or the log of
+            retirements is not what the ledger says.
         PatientLeak: a bundle learned from a test patient.
         BundleCorrupt: a bundle does not match its manifest, or a threshold in it was chosen on another role than tune.
         LedgerCorrupt: nothing is decided on a broken ledger.
     """
     bundles = [Bundle.open(folder) for folder in (challenger, champion) if folder is not None]
-    whole, judged = Sealed.read(accepted), Evaluation.read(evaluation)
-    if (judged.bundle_hash, judged.test_sha256) != (bundles[0].hash, whole.sha256):
+    require_same(ledger, read_retirements(retirements))
+    sealed, judged = Sealed.read(accepted, retirements), Evaluation.read(evaluation)
+    if (judged.bundle_hash, judged.test_sha256) != (bundles[0].hash, sealed.sha256):
         raise DataError(
             f"{evaluation}: evaluates bundle {judged.bundle_hash[:12]} on test set {judged.test_sha256[:12]}; expected "
-            f"{bundles[0].hash[:12]} on {whole.sha256[:12]}; run `evaluate`"
+            f"{bundles[0].hash[:12]} on {sealed.sha256[:12]}; run `evaluate`"
         )
-    sealed = Standing.of(ledger, context.name).fresh(whole)
-    positives, retired = int(sealed.labels.sum()), len(whole.table) - len(sealed.table)
+    positives = int(sealed.labels.sum())
     question = {
         "name": context.name,
         "challenger_hash": bundles[0].hash,
@@ -113,7 +117,7 @@ def gate(
         patients=len(set(sealed.patients)),
         positives=positives,
         negatives=len(sealed.table) - positives,
-        retired=retired,
+        retired=sealed.excluded[RETIRED],
         look=number,
         look_budget=params.look_budget,
         challenger=figures[0],
@@ -125,7 +129,7 @@ def gate(
         evaluation_sha256=hashlib.sha256((evaluation / FILE).read_bytes()).hexdigest(),
         checks=ruling.checks,
         reasons=ruling.reasons or ("Every check of the protocol passed.",),
-        warnings=(*_warnings(judged, retired), *ruling.warnings),
+        warnings=(*_warnings(judged), *ruling.warnings),
     )
     return _enter(ledger, decision)
 
@@ -240,15 +244,11 @@ def _enter(ledger: Ledger, decision: Decision) -> Decision:
     return linked
 
 
-def _warnings(found: Evaluation, retired: int) -> tuple[str, ...]:
+def _warnings(found: Evaluation) -> tuple[str, ...]:
     """What a reviewer should know of the evidence, and of slices that are served worse than the rest (Holm)."""
     said = []
     if found.evidence == WEAK:
         said.append(WEAK_NOTE)
-    if retired:
-        said.append(
-            f"Slices and report are of {found.images} test images; {retired} of them were retired and decide nothing."
-        )
     tests = [
         (s, kind, difference, p)
         for s in found.slices

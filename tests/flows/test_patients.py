@@ -32,7 +32,7 @@ from tests.promotion.conftest import empty_store as empty_store
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENTS = {name: f"{n:020x}" for n, name in enumerate(("zero", "one", "two"))}
 ONE, TWO = PATIENTS["one"], PATIENTS["two"]
-KEPT = (".dvc/config", "params.yaml", "dvc.yaml", "data/merges.csv", "data/withdrawals.csv")
+KEPT = (".dvc/config", "params.yaml", "dvc.yaml", "data/merges.csv", "data/withdrawals.csv", "data/retirements.csv")
 
 
 def md5(content: bytes) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from components.dataset.retirements import marks, write_retirements
 from components.dataset.rows import write_rows
 from components.dataset.store import write_images
 from components.errors import BundleCorrupt, DataError, PromotionRefused
@@ -21,7 +22,7 @@ from components.params import Evaluate
 from components.promotion.gate import Context, Decision, gate
 from components.promotion.ledger import SigningKey, canonical
 from components.promotion.standing import Verdict
-from components.promotion.testset import marks, refresh
+from components.promotion.testset import refresh
 from components.radiograph.image import ImageMeta, Radiograph
 from components.radiograph.quality import FEATURES
 from components.serving.bundle import Bundle
@@ -35,6 +36,7 @@ PARAMS = protocol_of(
     auroc_floor=0.8, sensitivity_floor=0.75, specificity_floor=0.75, margin=0.05, min_positives=60,
     min_negatives=60, look_budget=2,
 )  # fmt: skip
+FEW = PARAMS.model_copy(update={"min_positives": 10, "min_negatives": 10})
 
 
 def context(version: int, champion: int | None = None) -> Context:
@@ -71,6 +73,7 @@ def world(tiny_bundle: Path, tmp_path_factory) -> Callable[..., dict[str, Path]]
         for image in images
     ]
     write_rows(folder / "accepted", pd.DataFrame(rows).assign(label=labels.astype(float), shard="a-0000"))
+    write_retirements(folder / "retirements.csv", [])
     (folder / "features").mkdir()
     quality = pd.DataFrame([{"image_id": row["image_id"]} | dict.fromkeys(FEATURES, 5.0) for row in rows])
     quality.to_parquet(folder / "features/a-0000.parquet")
@@ -86,13 +89,14 @@ def world(tiny_bundle: Path, tmp_path_factory) -> Callable[..., dict[str, Path]]
                 json.dumps(body, sort_keys=True, separators=(",", ":")).encode() + b"\n"
             )
             evaluate(
-                accepted=folder / "accepted", studies=folder / "studies", features=folder / "features",
-                bundle=place / "bundle", evaluation=place / "evaluation",
+                accepted=folder / "accepted", retirements=folder / "retirements.csv", studies=folder / "studies",
+                features=folder / "features", bundle=place / "bundle", evaluation=place / "evaluation",
                 params=JUDGE,
             )  # fmt: skip
         return {
             "challenger": place / "bundle", "evaluation": place / "evaluation",
             "accepted": folder / "accepted", "studies": folder / "studies",
+            "retirements": folder / "retirements.csv",
         }  # fmt: skip
 
     return make
@@ -280,31 +284,59 @@ def test_looks_add_up_over_test_sets_that_share_patients(sound, drifted, world, 
         gate(**other, champion=None, params=PARAMS, ledger=ledger, context=context(3))
 
 
-def test_a_refresh_retires_who_was_looked_at(sound, drifted, ledger, tmp_path):
-    """Before: 100 patients, budget spent. After: the 20 others alone decide, by their own looks, as the record says."""
+def worn(sound, drifted, ledger, folder: Path) -> list[str]:
+    """100 patients, looked at twice, and a refresh; the marks of those that it retired. 20 patients come after it."""
     early = [f"sealed{n:03d}" for n in range(100)]
-    few = PARAMS.model_copy(update={"min_positives": 10, "min_negatives": 10})
     for version, bundle in enumerate((sound, drifted), start=1):
-        first = smaller(bundle, tmp_path / str(version), lambda table: table["patient_id"].isin(early))
-        gate(**first, champion=None, params=few, ledger=ledger, context=context(version))
-    key = SigningKey.open(tmp_path / "keys", "reviewer")
-    refresh(ledger=ledger, name=NAME, accepted=sound["accepted"], params=few, reason="worn", user="reviewer", key=key)
-    found = gate(**sound, champion=None, params=few, ledger=ledger, context=context(3))
+        first = smaller(bundle, folder / str(version), lambda table: table["patient_id"].isin(early))
+        gate(**first, champion=None, params=FEW, ledger=ledger, context=context(version))
+    key = SigningKey.open(folder / "keys", "reviewer")
+    refresh(ledger=ledger, name=NAME, accepted=sound["accepted"], params=FEW, reason="worn", user="reviewer", key=key)
+    return marks(early)
+
+
+def test_a_refresh_retires_who_was_looked_at(sound, drifted, ledger, tmp_path):
+    """Before: 100 patients, budget spent. After: the 20 others decide and fill the report."""
+    retired = worn(sound, drifted, ledger, tmp_path)
+    later = smaller(sound, tmp_path / "later", lambda table: table["label"].notna(), retired)
+    found = gate(**later, champion=None, params=FEW, ledger=ledger, context=context(3))
+    reported = Evaluation.read(later["evaluation"])
 
     assert (found.patients, found.images, found.retired, found.look) == (20, 40, 200, 1)
-    assert "200 of them were retired and decide nothing" in found.warnings[0]
+    assert (reported.patients, reported.images, reported.excluded["retired by a refresh"]) == (20, 40, 200)
     assert ledger.entries("look")[-1].body["patients"] == marks(f"sealed{n:03d}" for n in range(100, 120))
 
 
-def smaller(given: dict[str, Path], folder: Path, kept: Callable[[pd.DataFrame], pd.Series]) -> dict[str, Path]:
+def test_a_log_of_retirements_that_is_not_the_ledgers_is_refused(sound, drifted, ledger, tmp_path):
+    """An older commit judges on patients who are worn out; a log with more than the ledger chooses who judges."""
+    retired = worn(sound, drifted, ledger, tmp_path)
+    for logged, said in (([], "lacks 100 whom"), ([*retired, "f" * 16], "names 1 whom none has")):
+        write_retirements(tmp_path / "log.csv", logged)
+        with pytest.raises(DataError, match=said):
+            gate(
+                **sound | {"retirements": tmp_path / "log.csv"}, champion=None, params=FEW, ledger=ledger,
+                context=context(3),
+            )  # fmt: skip
+    assert len(ledger.entries("decision")) == 2
+
+
+def smaller(
+    given: dict[str, Path], folder: Path, kept: Callable[[pd.DataFrame], pd.Series], retired: Collection[str] = ()
+) -> dict[str, Path]:
     """The same bundle, evaluated on a part of the test images."""
     table = pd.read_parquet(given["accepted"])
     write_rows(folder / "accepted", table[kept(table)].reset_index(drop=True))
+    write_retirements(folder / "retirements.csv", retired)
     evaluate(
-        accepted=folder / "accepted", studies=given["studies"], features=given["studies"].parent / "features",
-        bundle=given["challenger"], evaluation=folder / "evaluation", params=JUDGE,
+        accepted=folder / "accepted", retirements=folder / "retirements.csv", studies=given["studies"],
+        features=given["studies"].parent / "features", bundle=given["challenger"], evaluation=folder / "evaluation",
+        params=JUDGE,
     )  # fmt: skip
-    return given | {"accepted": folder / "accepted", "evaluation": folder / "evaluation"}
+    return (
+        given
+        | {name: folder / name for name in ("accepted", "evaluation")}
+        | {"retirements": folder / "retirements.csv"}
+    )
 
 
 def test_another_protocol_is_another_look(sound, ledger):
