@@ -240,6 +240,12 @@ class SliceRules(Section):
         return self
 
 
+class ReferenceRules(Section):
+    """Beside the champion, the one that answered when the present test patients began to judge: small losses add up."""
+
+    margin: Share = Field(description="what all its successors together may lose, over the test set and in a slice")
+
+
 class ParityRules(Section):
     """The released graph against the trained network, as `export` measured it."""
 
@@ -287,6 +293,7 @@ class Gate(Section):
     look_budget: int = Field(ge=1)
     signers: int = Field(ge=1, description="reviewers who must sign the same decision")
     slices: SliceRules
+    reference: ReferenceRules | None = Field(default=None, description="null, as before there was one: not asked")
     calibration: Demand
     heat_map: Demand
     foreign: Demand

@@ -8,6 +8,7 @@ from prefect import flow
 from pydantic import BaseModel
 
 from components.promotion.gate import Decision, gate
+from components.promotion.reference import reference
 from components.promotion.register import register
 from flows import clients
 from flows.builds import context_of, describe, heed, record_of, reproduce
@@ -62,6 +63,9 @@ def retrain(rev: str = "HEAD") -> Judgement:
         decision = effect(gate)(
             challenger=bundle,
             champion=clients.champion_bundle(settings, params.gate.model),
+            reference=effect(reference)(
+                ledger=ledger, registry=registry, name=params.gate.model, bundles=settings.state / "bundles"
+            ),
             accepted=build.root / params.paths.accepted,
             retirements=build.root / params.paths.retirements,
             studies=build.root / params.paths.studies,

@@ -33,6 +33,7 @@ NOUNS = {
     "components.promotion.signing",
     "components.serving.bundle",
     "components.serving.caution",
+    "components.serving.scope",
     "components.serving.store",
 }
 OWNERS = {

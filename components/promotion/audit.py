@@ -91,6 +91,16 @@ def promoted(entries: Sequence[Entry], name: str) -> Iterator[Promoted | Finding
             seen.add(bundle_hash)
 
 
+def reproduced(entries: Sequence[Entry], bundle_hash: str) -> Iterator[Finding]:
+    """What came of building a bundle again, the last time; nothing where nobody has."""
+    tries = [e for e in entries if e.kind == "reproduction" and e.body.get("bundle_hash") == bundle_hash]
+    if tries:
+        body, first = tries[-1].body, tries[-1].body["first_difference"]
+        detail = f"ledger entry {tries[-1].seq}: built again {len(tries)} time(s), the last time {body['verdict']}"
+        detail += (f", from {first} on" if first else "") + f" ({body['machine']}, {tries[-1].time[:10]})"
+        yield Finding(what=f"version {body['version']}: built again", well=body["verdict"] != "differs", detail=detail)
+
+
 def records(entries: Sequence[Entry]) -> str:
     """Check that each record names the one before it about its model; records of format 1 name none.
 

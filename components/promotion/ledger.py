@@ -35,7 +35,7 @@ __all__ = ["Chain", "Entry", "Kind", "Ledger", "SigningKey", "canonical", "stops
 
 Kind = Literal[
     "decision", "approval", "rollout", "rollback", "look", "refresh", "alert", "feedback", "stop", "resume", "repair",
-    "withdrawal", "stage", "return", "role",
+    "withdrawal", "stage", "return", "role", "reproduction",
 ]  # fmt: skip
 GENESIS = "0" * 64
 _HEX64 = r"^[0-9a-f]{64}$"
