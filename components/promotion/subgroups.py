@@ -118,7 +118,7 @@ def subgroups(
     found = _corrected([list(_parts(of, challenger, other, params)) for other in others])
     ruling = Ruling(())
     for other, parts in zip(others, found, strict=True):
-        ruling += _ruled(parts, other and other.who, params)
+        ruling += _ruled(parts, other.who if other else None, params)
     return ruling + _told(found[0], _silent(of.table, params), params), [
         tuple(part.record() for part in parts) for parts in found
     ]

@@ -173,7 +173,7 @@ def resigned(exported, folder, key_dir):
     ("file", "old", "new", "what", "detail"),
     [
         ("entries.jsonl", "größer", "kleiner", "chain", "entry 2 (approval): does not stand in the chain"),
-        ("chain.json", '"]', '","' + "0" * 64 + '"]', "chain", "13 entries where 12 were exported"),
+        ("chain.json", '"]', '","' + "0" * 64 + '"]', "chain", "15 entries where 14 were exported"),
         ("keys.json", '"reviewer":"', '"reviewer":"0', "chain", "the signature of 'reviewer' is not valid"),
         ("decision.json", '"images":400', '"images":900', "decision", "decision.json: expected"),
         ("bundle/model.tflite", "weights", "Weights", "bundle", "model.tflite is"),
