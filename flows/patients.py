@@ -15,7 +15,6 @@ from components.errors import DataError, PromotionRefused
 from components.params import Paths
 from components.promotion.withdraw import unheeded, withdrawn
 from components.promotion.withdraw import withdraw as record
-from components.radiograph.deidentify import identity
 from components.settings import Settings
 from components.workspace import Workspace
 from flows import clients
@@ -70,6 +69,8 @@ class PatientTrace(BaseModel):
 
 def pseudonym(settings: Settings, patient: str, issuer: str) -> str:
     """What this site calls a patient whose original id is given."""
+    from components.radiograph.deidentify import identity  # brings pydicom, which a pseudonym does without
+
     return clients.pseudonyms(settings).of("patient", identity(patient.strip(), issuer.strip()))
 
 
