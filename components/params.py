@@ -33,6 +33,7 @@ class Paths(Section):
     splits: Path
     merges: Path
     withdrawals: Path
+    retirements: Path
     limits: Path
     accepted: Path
     validation: Path
@@ -239,6 +240,12 @@ class SliceRules(Section):
         return self
 
 
+class ReferenceRules(Section):
+    """Beside the champion, the one that answered when the present test patients began to judge: small losses add up."""
+
+    margin: Share = Field(description="what all its successors together may lose, over the test set and in a slice")
+
+
 class ParityRules(Section):
     """The released graph against the trained network, as `export` measured it."""
 
@@ -309,6 +316,7 @@ class Gate(Section):
     look_budget: int = Field(ge=1)
     signers: SignersAsWritten
     slices: SliceRules
+    reference: ReferenceRules | None = Field(default=None, description="null, as before there was one: not asked")
     calibration: Demand
     heat_map: Demand
     foreign: Demand

@@ -78,6 +78,7 @@ def _versions(settings: Settings, ledger: Ledger, data: bool) -> Iterator[Findin
         yield finding(f"{what}registry", lambda w=way: _registry(registry, name, w))  # type: ignore[misc]
         yield finding(f"{what}code", lambda w=way: _code(home, w))  # type: ignore[misc]
         yield finding(f"{what}data", lambda w=way: _data(home, w, data))  # type: ignore[misc]
+        yield from audit.reproduced(ledger.entries(), way.bundle_hash)
 
 
 def _seen_by(registry: Registry, name: str, ledger: Ledger) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import shutil
 from pathlib import Path
 
+from components.dataset.retirements import read_retirements
 from components.dataset.withdrawals import read_withdrawals
 from components.errors import DataError
 from components.model.mistakes import FILE as ERRORS
@@ -15,6 +16,7 @@ from components.promotion.gate import Context, Decision
 from components.promotion.ledger import Ledger
 from components.promotion.register import Build
 from components.promotion.registry import PREFIX, Registry
+from components.promotion.testset import require_same
 from components.promotion.withdraw import unheeded
 from components.workspace import Workspace
 
@@ -27,11 +29,22 @@ def reproduce(build: Workspace) -> str:
     return build.lock()
 
 
+def heed(build: Workspace, ledger: Ledger) -> None:
+    """Refuse a revision that would judge a model on test patients whom a refresh has retired, or use withdrawn images.
+
+    Raises:
+        DataError: it is older than that refresh or withdrawal, or of another branch, or a killed run left a log behind.
+    """
+    heed_withdrawals(build, ledger)
+    if ledger.entries("refresh"):
+        require_same(ledger, read_retirements(build.root / load(build.root / "params.yaml").paths.retirements))
+
+
 def heed_withdrawals(build: Workspace, ledger: Ledger) -> None:
     """Refuse a revision that would use images of patients whose withdrawal is on record.
 
     Raises:
-        DataError: it is older than a withdrawal, or of another branch, or a killed run left the log behind.
+        DataError: as for `heed`.
     """
     if not ledger.entries("withdrawal"):
         return

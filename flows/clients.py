@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from components.params import Params, load
 from components.promotion.accounts import CONFIG, Accounts
 from components.promotion.ledger import Ledger, SigningKey
 from components.promotion.people import People
 from components.promotion.register import Registry
-from components.radiograph.deidentify import Pseudonyms
 from components.serving.store import PredictionLog
 from components.settings import Settings, load_settings
 from components.workspace import Workspace
+
+if TYPE_CHECKING:
+    from components.radiograph.deidentify import Pseudonyms
 
 
 def workspace(settings: Settings) -> Workspace:
@@ -45,6 +48,8 @@ def signing_key(settings: Settings, name: str) -> SigningKey:
 
 def pseudonyms(settings: Settings) -> Pseudonyms:
     """The keyed pseudonyms of this site; the key is made on first use, outside the repository."""
+    from components.radiograph.deidentify import Pseudonyms  # brings pydicom, which most commands do without
+
     return Pseudonyms.open(settings.key_dir)
 
 

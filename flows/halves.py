@@ -20,6 +20,7 @@ from components.writer_lock import git_locks
 from flows import clients
 from flows.patients import exclude, unexcluded
 from flows.remotes import Remote, data_remote, send_again
+from flows.testset import enter, unentered
 
 OLD_BUILD = re.compile(r"[0-9a-f]{12}(\.partial)?")  # builds once had a clone each, and kept it
 
@@ -68,6 +69,14 @@ def halves(settings: Settings) -> list[Half]:
                 f"{paths.withdrawals}: {len(behind)} withdrawal(s) on record are not committed there, and no build is "
                 "made until they are; for a patient nobody here knows, `osteoflow trace patient --withdraw` does it",
                 lambda: exclude(settings),
+            )
+        )
+    if unentered(settings):
+        found.append(
+            Half(
+                f"{paths.retirements}: not the test patients that refreshes on record have retired, and no build is "
+                "made until it is",
+                lambda: enter(settings),
             )
         )
     if locks := git_locks(home.root):

@@ -9,13 +9,12 @@ from pydantic import BaseModel
 
 from components.dataset import store
 from components.dataset.merges import one_person, read_merges
+from components.dataset.retirements import marks
 from components.dataset.withdrawals import read_withdrawals, record_withdrawals
 from components.errors import DataError, PromotionRefused
 from components.params import Paths
-from components.promotion.testset import marks
 from components.promotion.withdraw import unheeded, withdrawn
 from components.promotion.withdraw import withdraw as record
-from components.radiograph.deidentify import identity
 from components.settings import Settings
 from components.workspace import Workspace
 from flows import clients
@@ -77,6 +76,8 @@ class PatientTrace(BaseModel):
 
 def pseudonym(settings: Settings, patient: str, issuer: str) -> str:
     """What this site calls a patient whose original id is given."""
+    from components.radiograph.deidentify import identity  # brings pydicom, which a pseudonym does without
+
     return clients.pseudonyms(settings).of("patient", identity(patient.strip(), issuer.strip()))
 
 

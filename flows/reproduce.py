@@ -25,8 +25,9 @@ import yaml
 
 from components.commands import run
 from components.dataset.store import atomic_path
-from components.errors import ConfigError, DataError, Unavailable
+from components.errors import ConfigError, DataError, PromotionRefused, Unavailable
 from components.promotion import evidence, reproduction
+from components.promotion.registry import PREFIX
 from components.promotion.reproduction import Figure, Part, Recorded, Reproduction
 from components.settings import Settings
 from components.workspace import Pointer, Workspace
@@ -34,13 +35,15 @@ from flows import clients
 from flows.builds import wanted
 from flows.remotes import data_remote
 
+log = logging.getLogger("osteoflow.reproduce")
 MODEL_STAGES = ("train", "calibrate", "export", "evaluate")
 
 
 def reproduce(settings: Settings, version: int, *, tolerance: float) -> Reproduction:
     """Build `version` again and compare it, part by part, with what its decision record names.
 
-    Nothing is registered, pushed or committed; the result is kept in `<state>/reports/reproduction-<name>-v<N>.json`.
+    Nothing is registered, pushed or committed. The ledger keeps what was found (kind `reproduction`), the version's
+    page a tag with it, and `<state>/reports/reproduction-<name>-v<N>.json` every part.
     Withdrawals since then do not stop it: what it trains is compared and thrown away (docs/decisions.md).
 
     Args:
@@ -72,9 +75,21 @@ def reproduce(settings: Settings, version: int, *, tolerance: float) -> Reproduc
         figures=tuple(figures),
         wall_seconds=time.monotonic() - started,
     )
+    entry = clients.ledger(settings).append("reproduction", found.body(record, settings.user))
+    found = found.model_copy(update={"entry": entry.seq})
     with atomic_path(settings.state / "reports" / f"reproduction-{name}-v{version}.json") as draft:
         draft.write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    _show(settings, found, entry.time)
     return found
+
+
+def _show(settings: Settings, found: Reproduction, time: str) -> None:
+    """Put the outcome on the version's page; it is shown there, and stands in the ledger whether it is or not."""
+    said = f"{found.verdict}, {time[:10]}, ledger entry {found.entry}"
+    try:
+        clients.registry(settings).tag(found.name, found.version, f"{PREFIX}reproduction", said)
+    except (ConfigError, PromotionRefused, Unavailable) as error:  # on a team's server the pipeline alone may
+        log.warning("%s version %d: its page does not show the reproduction: %s", found.name, found.version, error)
 
 
 def _require_environment(home: Workspace, record: Recorded, what: str) -> None:

@@ -8,9 +8,10 @@ from prefect import flow
 from pydantic import BaseModel
 
 from components.promotion.gate import Decision, gate
+from components.promotion.reference import reference
 from components.promotion.register import register
 from flows import clients
-from flows.builds import context_of, describe, heed_withdrawals, record_of, reproduce
+from flows.builds import context_of, describe, heed, record_of, reproduce
 from flows.effects import effect
 from flows.verdicts import tell_validation
 
@@ -43,7 +44,7 @@ def retrain(rev: str = "HEAD") -> Judgement:
     home, registry, ledger = clients.workspace(settings), clients.registry(settings), clients.ledger(settings)
     with home.building(rev) as build:
         params, begun = clients.params(settings.model_copy(update={"workspace": build.root})), time.time()
-        effect(heed_withdrawals)(build, ledger)
+        effect(heed)(build, ledger)
         try:
             effect(reproduce)(build)
             begun = 0.0  # whatever stands now is what this data shows
@@ -62,7 +63,11 @@ def retrain(rev: str = "HEAD") -> Judgement:
         decision = effect(gate)(
             challenger=bundle,
             champion=clients.champion_bundle(settings, params.gate.model),
+            reference=effect(reference)(
+                ledger=ledger, registry=registry, name=params.gate.model, bundles=settings.state / "bundles"
+            ),
             accepted=build.root / params.paths.accepted,
+            retirements=build.root / params.paths.retirements,
             studies=build.root / params.paths.studies,
             evaluation=evaluation,
             params=params.gate,

@@ -97,6 +97,9 @@ def _essence(entry: Entry) -> str:
         return f"a patient of {body['images']} images, {len(body['models'])} model version(s); {body['reason']}"
     if entry.kind == "role":
         return f"{body['person']}: {', '.join(body['roles']) or 'no role any more'}"
+    if entry.kind == "reproduction":
+        first = f", from {body['first_difference']} on" if body["first_difference"] else ""
+        return f"version {body['version']} built again: {body['verdict']}{first}"
     if entry.kind == "feedback":
         return f"{body['settled']} cases settled, {body['overturned']} against the model"
     parts = [f"version {body['version']}"] if "version" in body else []

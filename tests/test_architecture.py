@@ -18,6 +18,7 @@ ROOMS = ("dataset", "model", "promotion", "serving", "monitoring", "feedback")
 # Knowledge that several rooms need; everything else in a room is a step, and reaches others through the data it wrote.
 NOUNS = {
     "components.dataset.inputs",
+    "components.dataset.retirements",
     "components.dataset.rows",
     "components.dataset.shortcuts",
     "components.dataset.store",
@@ -34,6 +35,7 @@ NOUNS = {
     "components.promotion.words",
     "components.serving.bundle",
     "components.serving.caution",
+    "components.serving.scope",
     "components.serving.store",
 }
 OWNERS = {

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from components.dataset.retirements import read_retirements, touched
 from components.dataset.store import read_pixels
 from components.errors import DataError, PatientLeak
 from components.model.statistics import Estimate, bootstrap, percentile, ratios_of
 from components.serving.bundle import TRAINING_IMAGES, Bundle, Prediction
 
 TEST = "test"
+RETIRED = "retired by a refresh"
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,30 @@ class Sealed:
     incomplete: int
 
     @classmethod
-    def read(cls, accepted: Path) -> Sealed:
-        """Rows of role test that are accepted, labelled, and whose readers had not seen the AI.
+    def read(cls, accepted: Path, retirements: Path) -> Sealed:
+        """The test images that count: for the report, for the gate, and for nobody else.
 
         Raises:
-            DataError: fractures or non-fractures are missing; the message says which.
+            DataError: fractures or non-fractures are missing, and the message says which; or the log is damaged.
+        """
+        found = cls.of(accepted, read_retirements(retirements))
+        positives = int((found.table["label"] == 1).sum())
+        negatives = len(found.table) - positives
+        if positives == 0 or negatives == 0:
+            missing = " and ".join(["fractures"] * (positives == 0) + ["non-fractures"] * (negatives == 0))
+            raise DataError(
+                f"{accepted}: the test set has no {missing} ({positives} images with, {negatives} without a fracture; "
+                f"{sum(found.excluded.values())} left out, {found.excluded[RETIRED]} of them {RETIRED}); take in more "
+                "labelled patients (`intake`), or review split.shares"
+            )
+        return found
+
+    @classmethod
+    def of(cls, accepted: Path, retired: Collection[str]) -> Sealed:
+        """Rows of role test: accepted, labelled, by readers who had not seen the AI, of patients that are not retired.
+
+        Args:
+            retired: marks of patients, see dataset/retirements.
         """
         table = pd.read_parquet(accepted, filters=[("role", "=", TEST)])
         seen = (
@@ -49,20 +70,13 @@ class Sealed:
             "not accepted by `validate`": ~table["accepted"].astype(bool),
             "label unknown": table["label"].isna(),
             "the AI was visible to a reader": seen,
+            RETIRED: touched(table, retired),
         }
         left, excluded = pd.Series(True, table.index), {}
         for reason, applies in reasons.items():
             excluded[reason] = int((left & applies).sum())
             left &= ~applies
         kept = table[left].sort_values("image_id").reset_index(drop=True)
-        positives = int((kept["label"] == 1).sum())
-        negatives = len(kept) - positives
-        if positives == 0 or negatives == 0:
-            missing = " and ".join(["fractures"] * (positives == 0) + ["non-fractures"] * (negatives == 0))
-            raise DataError(
-                f"{accepted}: the test set has no {missing} ({positives} images with, {negatives} without a fracture; "
-                f"{sum(excluded.values())} left out); take in more labelled patients (`intake`), or review split.shares"
-            )
         return cls(kept, excluded, len(set(table.loc[~left, "study_id"]) & set(kept["study_id"])))
 
     @property

@@ -67,16 +67,24 @@ class Watch:
 
 
 def evaluate(
-    *, accepted: Path, studies: Path, features: Path, bundle: Path, evaluation: Path, params: Evaluate
+    *,
+    accepted: Path,
+    retirements: Path,
+    studies: Path,
+    features: Path,
+    bundle: Path,
+    evaluation: Path,
+    params: Evaluate,
 ) -> None:
     """Write the folder `evaluation`: evaluation.json, predictions.parquet, errors.csv, report.html.
 
     Raises:
-        DataError: the test set has no fractures, or nothing but fractures; or images have no quality features.
+        DataError: the test set has no fractures, or nothing but fractures; or images have no quality
+            features, or the log of retirements is damaged.
         PatientLeak: the bundle learned from a test patient.
         BundleCorrupt: the bundle does not match its manifest.
     """
-    sealed, model = Sealed.read(accepted), Bundle.open(bundle)
+    sealed, model = Sealed.read(accepted, retirements), Bundle.open(bundle)
     labels, patients, thresholds = sealed.labels, sealed.patients, model.manifest.thresholds
     looks = sealed.table[["window_center", "window_width"]].to_numpy(float)
     windows = [stated_window(center, width) for center, width in looks]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from components.dataset.rows import rows_sha256
@@ -20,6 +21,7 @@ from components.params import Export
 from components.radiograph.labels import FRACTURE, NO_FRACTURE
 from components.serving import bundle as parts
 from components.serving.bundle import Graph, Manifest, Outputs
+from components.serving.scope import Scope
 
 
 def export(
@@ -52,11 +54,13 @@ def export(
     images = pd.read_parquet(trained / IMAGES)
     with atomic_folder(bundle) as folder:
         (folder / parts.MODEL).write_bytes(content)
-        reference(data, quality, outputs).to_parquet(folder / parts.REFERENCE, index=False)
+        known = reference(data, quality, outputs)
+        known.to_parquet(folder / parts.REFERENCE, index=False)
         images.to_parquet(folder / parts.TRAINING_IMAGES, index=False)
         text = card.render(training, curve, data, images, params, alike.difference, heat_map)
         (folder / parts.CARD).write_text(text, "utf-8")
-        made = manifest(data, training, curve, heat_map, alike, params, len(images), accepted, folder)
+        scope = Scope.of(np.stack(known["embedding"].to_list()))
+        made = manifest(data, training, curve, heat_map, alike, scope, params, len(images), accepted, folder)
         (folder / parts.MANIFEST).write_bytes(made.encode())
 
 
@@ -74,6 +78,7 @@ def manifest(
     curve: Calibrated,
     heat_map: parts.HeatMap,
     alike: parts.Parity,
+    scope: Scope,
     params: Export,
     images: int,
     accepted: Path,
@@ -101,6 +106,7 @@ def manifest(
         heat_map=heat_map,
         parity=alike,
         intended_use=params.intended_use,
+        scope_from=scope.least,
         vocabulary=(FRACTURE, NO_FRACTURE, "review"),
         data=parts.Data(training_images=images, accepted_sha256=rows_sha256(accepted)),
         parts={name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in parts.PARTS},

@@ -18,6 +18,7 @@ from components.model.explain import covered
 from components.radiograph.labels import boxes_of
 from components.serving import caution
 from components.serving.bundle import REFERENCE, Thresholds
+from components.serving.scope import unit
 
 FILE = "errors.csv"
 MISSED = ("subtle", "occult", "off-view", "quality")
@@ -134,13 +135,13 @@ class Neighbours:
         known = pd.read_parquet(bundle / REFERENCE, columns=["image_id", "probability", "embedding"])
         labels = pd.read_parquet(accepted, columns=["image_id", "label"]).dropna()
         table = known.merge(labels, on="image_id", how="inner").reset_index(drop=True)
-        return cls(table, _unit(np.stack(table["embedding"].to_list())) if len(table) else np.empty((0, 0)))
+        return cls(table, unit(np.stack(table["embedding"].to_list())) if len(table) else np.empty((0, 0)))
 
     def of(self, embedding: np.ndarray) -> list[Neighbour]:
         """The NEAREST cases, the most alike first."""
         if not len(self.table):
             return []
-        likeness = self.units @ _unit(embedding[None])[0]
+        likeness = self.units @ unit(embedding[None])[0]
         rows = np.argsort(-likeness, kind="stable")[:NEAREST]
         found = self.table.iloc[rows]
         return [
@@ -162,8 +163,3 @@ def as_csv(found: Iterable[Mistake], table: pd.DataFrame) -> str:
     ]
     columns = ["image_id", "error", "probability", *about, "proposed", "tags", "note", "nearest"]
     return pd.DataFrame(rows, columns=columns).to_csv(index=False, lineterminator="\n")
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    values = np.asarray(vectors, np.float64)
-    return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), np.finfo(float).tiny)

@@ -101,6 +101,16 @@ def of_stranger(word: Entry) -> str:
     return f"ledger entry {word.seq} ({word.kind}): {why}; it counts for nothing"
 
 
+def reproduced(entries: Sequence[Entry], bundle_hash: str) -> Iterator[Finding]:
+    """What came of building a bundle again, the last time; nothing where nobody has."""
+    tries = [e for e in entries if e.kind == "reproduction" and e.body.get("bundle_hash") == bundle_hash]
+    if tries:
+        body, first = tries[-1].body, tries[-1].body["first_difference"]
+        detail = f"ledger entry {tries[-1].seq}: built again {len(tries)} time(s), the last time {body['verdict']}"
+        detail += (f", from {first} on" if first else "") + f" ({body['machine']}, {tries[-1].time[:10]})"
+        yield Finding(what=f"version {body['version']}: built again", well=body["verdict"] != "differs", detail=detail)
+
+
 def records(entries: Sequence[Entry]) -> str:
     """Check that each record names the one before it about its model; records of format 1 name none.
 

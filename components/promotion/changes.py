@@ -52,7 +52,8 @@ ASPECTS: dict[str, Aspect] = {
     "reference.site": "sites",
     "reference.body_region": "body_regions",
 }
-DERIVED = ("format", "golden")  # the first is one for all that can be opened, the second follows from the transform
+# The first is one for all that can be opened; the others follow from the transform, and from the reference.
+DERIVED = ("format", "golden", "scope_from")
 SPLIT = ("model", "transform", "parts")
 
 

@@ -136,16 +136,25 @@ class Decision(_Part):
     positives: int
     negatives: int
     retired: int = Field(default=0, description="test images that a refresh took out of deciding (format 2)")
+    withdrawn: int = Field(
+        default=0, description="patients withdrawn by then, whose images neither model was judged on (format 4)"
+    )
     look: int = Field(description="which look at these test patients this was, from 1")
     look_budget: int
     challenger: Figures
     champion: Figures | None
+    reference_version: int | None = Field(
+        default=None, description="a champion of before, where one beside the present one is compared with (format 4)"
+    )
+    reference_hash: str | None = Field(default=None, description="its bundle (format 4)")
+    reference: Figures | None = Field(default=None, description="its figures on the same images (format 4)")
     slices: tuple[Slice, ...] = Field(default=(), description="of the challenger, as evaluated (format 2)")
     evaluation_sha256: str | None = Field(default=None, description="of the challenger's evaluation.json (format 2)")
     previous_record: str | None = Field(
         default=None, description="hash of the ledger entry with this model's record before; null: the first (format 2)"
     )
     compared: tuple[Compared, ...] = Field(default=(), description="slice by slice, challenger and champion (format 3)")
+    crept: tuple[Compared, ...] = Field(default=(), description="slice by slice, challenger and reference (format 4)")
     changed: tuple[str, ...] = Field(
         default=(), description="in what the two releases differ, as params.yaml names it (format 3)"
     )
@@ -189,10 +198,12 @@ class Decision(_Part):
             lines.append("- Nothing stands out.")
         facts = {
             "Test set": f"{self.images} images of {self.patients} patients: {self.positives} with a fracture, "
-            f"{self.negatives} without ({self.evidence})",
+            f"{self.negatives} without ({self.evidence})"
+            + (f"; {self.withdrawn} patients withdrawn before" if self.withdrawn else ""),
             "Look": f"{self.look} of {self.look_budget} at these test patients",
             "Challenger bundle": f"`{self.bundle_hash}`",
             "Champion bundle": f"`{self.champion_hash}`" if self.champion_hash else "none yet",
+            "Reference": f"version {self.reference_version}, `{self.reference_hash}`" if self.reference_hash else "-",
             "Changed": ", ".join(self.changed).replace("_", " ") if self.champion_hash and self.changed else "-",
             "Git commit": f"`{self.git_commit}`",
             "Environment lock": f"`{self.lock_sha256}`",

@@ -261,6 +261,7 @@ def _lineage(folder: Path, index: Index) -> Iterator[Finding]:
     for way in (f for f in found if isinstance(f, Promoted)):
         said = f"decision {way.decision.seq}, approval {way.approval.seq} by {way.approval.signer!r}, in this order"
         yield Finding(what=f"version {way.version}: way up", well=True, detail=said)
+    yield from audit.reproduced(entries, index.bundle_hash)
     if not found:
         yield Finding(what="way up", well=True, detail="this version never was champion")
 

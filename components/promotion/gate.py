@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from components.dataset.retirements import read_retirements
 from components.dataset.rows import rows_sha256
 from components.errors import DataError
-from components.model.comparison import Sealed, holm
+from components.model.comparison import RETIRED, Sealed, holm
 from components.model.evaluation import FILE, WEAK, WEAK_NOTE, Evaluation
 from components.model.measure import reliability
 from components.model.statistics import Estimate, auroc_of, bootstrap, percentile, rate, ratios_of
@@ -35,10 +37,11 @@ from components.promotion.decision import (
     protocol_hash,
 )
 from components.promotion.ledger import Ledger
-from components.promotion.protocol import Ruling
+from components.promotion.protocol import Beside, Ruling, Who
+from components.promotion.reference import candidates
 from components.promotion.standing import returned
 from components.promotion.subgroups import ALPHA, Sliced, subgroups
-from components.promotion.testset import Standing, look
+from components.promotion.testset import look, require_same
 from components.serving.bundle import Bundle
 
 __all__ = ["Check", "Context", "Decision", "gate"]
@@ -53,7 +56,9 @@ def gate(
     *,
     challenger: Path,
     champion: Path | None,
+    reference: Path | None = None,
     accepted: Path,
+    retirements: Path,
     studies: Path,
     evaluation: Path,
     params: Gate,
@@ -64,29 +69,34 @@ def gate(
 
     Args:
         challenger, champion: bundle folders; no champion means that the absolute floors decide.
+        reference: the bundle of promotion/reference, where it is another one; what is lost to it adds up.
         accepted, studies: the data the challenger was built from, its sealed test images among them.
+        retirements: the log of test patients that judge no model any more, as that build has it.
         evaluation: the challenger's evaluation, for its slices and how robust it is.
 
     Raises:
         PromotionRefused: the look budget of these test patients is spent.
-        DataError: the test set lacks a class, or the evaluation is of another bundle or test set.
+        DataError: the test set lacks a class, the evaluation is of another bundle or test set, or the log of
+            retirements is not what the ledger says.
         PatientLeak: a bundle learned from a test patient.
         BundleCorrupt: a bundle does not match its manifest, or a threshold in it was chosen on another role than tune.
         LedgerCorrupt: nothing is decided on a broken ledger.
     """
-    bundles = [Bundle.open(folder) for folder in (challenger, champion) if folder is not None]
-    whole, judged = Sealed.read(accepted), Evaluation.read(evaluation)
-    if (judged.bundle_hash, judged.test_sha256) != (bundles[0].hash, whole.sha256):
+    held = reference if champion and params.reference else None
+    bundles = [Bundle.open(folder) for folder in (challenger, champion, held) if folder is not None]
+    require_same(ledger, read_retirements(retirements))
+    sealed, judged = Sealed.read(accepted, retirements), Evaluation.read(evaluation)
+    if (judged.bundle_hash, judged.test_sha256) != (bundles[0].hash, sealed.sha256):
         raise DataError(
             f"{evaluation}: evaluates bundle {judged.bundle_hash[:12]} on test set {judged.test_sha256[:12]}; expected "
-            f"{bundles[0].hash[:12]} on {whole.sha256[:12]}; run `evaluate`"
+            f"{bundles[0].hash[:12]} on {sealed.sha256[:12]}; run `evaluate`"
         )
-    sealed = Standing.of(ledger, context.name).fresh(whole)
-    positives, retired = int(sealed.labels.sum()), len(whole.table) - len(sealed.table)
+    positives = int(sealed.labels.sum())
     question = {
         "name": context.name,
         "challenger_hash": bundles[0].hash,
         "champion_hash": bundles[1].hash if champion else None,
+        "reference_hash": bundles[2].hash if len(bundles) > 2 else None,
         "test_sha256": sealed.sha256,
         "protocol_sha256": protocol_hash(params),
     }
@@ -96,13 +106,15 @@ def gate(
     predictions = [sealed.predict(bundle, studies) for bundle in bundles]
     figures = [_figures(sealed, bundle, p) for bundle, p in zip(bundles, predictions, strict=True)]
     milliseconds = latency_ms(bundles[0])
-    pairs = list(zip(predictions, figures, strict=True))
-    ruling, compared, changed = _performance(sealed, bundles, pairs, judged, params)
+    found = _performance(sealed, bundles, predictions, figures, judged, params)
+    ruling = found.ruling
     ruling += _conditions(sealed, bundles[0], predictions[0], judged, _learned(accepted), milliseconds, params)
     decision = Decision(
         **context.model_dump(),
         bundle_hash=bundles[0].hash,
         champion_hash=question["champion_hash"],
+        reference_hash=question["reference_hash"],
+        reference_version=_version_of(ledger, context.name, question["reference_hash"]),
         verdict=ruling.verdict,
         accepted_sha256=rows_sha256(accepted),
         test_sha256=sealed.sha256,
@@ -113,19 +125,22 @@ def gate(
         patients=len(set(sealed.patients)),
         positives=positives,
         negatives=len(sealed.table) - positives,
-        retired=retired,
+        retired=sealed.excluded[RETIRED],
+        withdrawn=_withdrawn(accepted),
         look=number,
         look_budget=params.look_budget,
         challenger=figures[0],
         champion=figures[1] if champion else None,
+        reference=figures[2] if len(figures) > 2 else None,
         slices=judged.slices,
-        compared=compared,
-        changed=changed,
+        compared=found.compared,
+        crept=found.crept,
+        changed=found.changed,
         latency_ms=milliseconds,
         evaluation_sha256=hashlib.sha256((evaluation / FILE).read_bytes()).hexdigest(),
         checks=ruling.checks,
         reasons=ruling.reasons or ("Every check of the protocol passed.",),
-        warnings=(*_warnings(judged, retired), *ruling.warnings),
+        warnings=(*_warnings(judged), *_unheld(ledger, question, params), *ruling.warnings),
     )
     return _enter(ledger, decision)
 
@@ -141,23 +156,38 @@ def latency_ms(bundle: Bundle) -> float:
     return float(np.median(spent[1:]))  # the first one warms up
 
 
+@dataclass(frozen=True)
+class Performance:
+    """Counts, floors, both points, slices and what changed; slice by slice beside champion and reference."""
+
+    ruling: Ruling
+    compared: tuple[Compared, ...]
+    crept: tuple[Compared, ...]
+    changed: tuple[str, ...]
+
+
 def _performance(
-    sealed: Sealed, bundles: list[Bundle], pairs: list[tuple[np.ndarray, Figures]], judged: Evaluation, params: Gate
-) -> tuple[Ruling, tuple[Compared, ...], tuple[str, ...]]:
-    """Counts, floors, both points, slices and what changed: the ruling, slice by slice, and the aspects that differ."""
-    positives, champion = int(sealed.labels.sum()), pairs[1] if len(pairs) > 1 else None
+    sealed: Sealed, bundles: list[Bundle], predictions: list[np.ndarray], figures: list[Figures], judged: Evaluation,
+    params: Gate,
+) -> Performance:  # fmt: skip
+    """Of the first bundle, beside the second (the champion) and the third (the reference), where they are given."""
+    positives, challenger = int(sealed.labels.sum()), (predictions[0], figures[0])
     ruling = protocol.enough(positives, len(sealed.table) - positives, params)
-    ruling += protocol.floors(pairs[0][1], params, first=champion is None)
-    changed: tuple[str, ...] = ()
-    if champion is not None:
-        ruling += protocol.against_champion(
-            sealed.labels, sealed.patients, pairs[0], champion, params, resamples=RESAMPLES, seed=SEED
+    ruling += protocol.floors(figures[0], params, first=len(bundles) == 1)
+    beside: list[Beside] = []
+    whos: tuple[Who, ...] = ("champion", "reference")
+    for who, other, its in zip(whos, predictions[1:], figures[1:], strict=False):
+        found = Beside(who, other, its)
+        points = protocol.against(
+            sealed.labels, sealed.patients, challenger, found, params, resamples=RESAMPLES, seed=SEED
         )
-        same, changed = changes(bundles[0], bundles[1], params)
-        ruling += same
+        beside.append(replace(found, repaired=points.repaired))
+        ruling += points
+    same, changed = changes(bundles[0], bundles[1], params) if beside else (Ruling(()), ())
     sliced = Sliced(sealed.table, sealed.labels, sealed.patients, judged.min_slice, RESAMPLES, SEED)
-    served, compared = subgroups(sliced, pairs[0], champion, params, repaired=ruling.repaired)
-    return ruling + served, compared, changed
+    served, compared = subgroups(sliced, challenger, beside, params)
+    crept = compared[1] if len(compared) > 1 else ()
+    return Performance(ruling + same + served, compared[0], crept, changed)
 
 
 def _conditions(
@@ -179,6 +209,32 @@ def _conditions(
         + conditions.shortcut(learned, params)
         + conditions.latency(milliseconds, params)
     )  # fmt: skip
+
+
+def _version_of(ledger: Ledger, name: str, bundle_hash: str | None) -> int | None:
+    """Under which number a bundle was champion."""
+    numbers = (int(e.body["version"]) for e in candidates(ledger, name) if e.body["bundle_hash"] == bundle_hash)
+    return next(numbers, None)
+
+
+def _unheld(ledger: Ledger, question: dict[str, str | None], params: Gate) -> tuple[str, ...]:
+    """What a reviewer should know where the reference is not the one that it was to be."""
+    first = next(iter(candidates(ledger, str(question["name"]))), None)
+    known = (question["champion_hash"], question["reference_hash"])
+    if first is None or params.reference is None or question["champion_hash"] is None:
+        return ()
+    if first.body["bundle_hash"] in known:
+        return ()
+    return (
+        f"Version {first.body['version']}, the champion of when these test patients began to judge, cannot be had any "
+        "more: what all champions since have lost to it is not known.",
+    )
+
+
+def _withdrawn(accepted: Path) -> int:
+    """Patients that the split left out because they, or their picture under another pseudonym, are withdrawn."""
+    table = pd.read_parquet(accepted)  # a split of before there were withdrawals has no such column
+    return int(table.loc[table["withdrawn"].astype(bool), "patient_id"].nunique()) if "withdrawn" in table else 0
 
 
 def _learned(accepted: Path) -> pd.DataFrame:
@@ -240,15 +296,11 @@ def _enter(ledger: Ledger, decision: Decision) -> Decision:
     return linked
 
 
-def _warnings(found: Evaluation, retired: int) -> tuple[str, ...]:
+def _warnings(found: Evaluation) -> tuple[str, ...]:
     """What a reviewer should know of the evidence, and of slices that are served worse than the rest (Holm)."""
     said = []
     if found.evidence == WEAK:
         said.append(WEAK_NOTE)
-    if retired:
-        said.append(
-            f"Slices and report are of {found.images} test images; {retired} of them were retired and decide nothing."
-        )
     tests = [
         (s, kind, difference, p)
         for s in found.slices

@@ -39,7 +39,7 @@ __all__ = ["Chain", "Entry", "Kind", "Ledger", "SigningKey", "canonical"]
 
 Kind = Literal[
     "decision", "approval", "rollout", "rollback", "look", "refresh", "alert", "feedback", "stop", "resume", "repair",
-    "withdrawal", "stage", "return", "role",
+    "withdrawal", "stage", "return", "role", "reproduction",
 ]  # fmt: skip
 GENESIS = "0" * 64
 _HEX64 = r"^[0-9a-f]{64}$"

@@ -19,8 +19,14 @@ passes as *repaired* when all three hold:
 What was given up is always in the reasons. Two roads at 2.5% keep the chance of passing a challenger that is worse by
 the margin, and no repair, below 5% at each point (simulated in tests/promotion/test_protocol.py).
 
-Small steps down could add up over many champions: floors are also checked against a champion, as sanity (a whole
-interval below its floor fails).
+Small steps down add up over many champions, each within the margin of the one before ("bio-creep"). So every later
+challenger is also compared with one fixed *reference*, the champion that answered when the present test patients began
+to judge (promotion/reference): by the same rule, with the margin `gate.reference` for what all steps together may
+lose. It was chosen before anybody looked at these patients; the best of all champions would be the luckiest one, and
+no honest successor its equal. Floors are also checked against a champion, as sanity (a whole interval below its floor
+fails).
+
+Source: D'Agostino et al. 2003 and Everson-Stewart and Emerson 2010, on bio-creep in non-inferiority trials.
 
 What may change at all, who must not be served worse, and what is asked beside accuracy: promotion/changes,
 promotion/subgroups and promotion/conditions.
@@ -46,6 +52,7 @@ PROMISES: dict[str, Literal["sensitivity", "specificity"]] = {
     "high_sensitivity": "sensitivity",
     "high_specificity": "specificity",
 }
+Who = Literal["champion", "reference"]
 OF = {"sensitivity": "fractures", "specificity": "non-fractures"}
 
 
@@ -85,6 +92,28 @@ class Ruling:
             self.certain or other.certain,
             self.repaired | other.repaired,
         )
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A bundle that a challenger is held to, on the same images.
+
+    Attributes:
+        probabilities: (n,). figures: with its frozen thresholds.
+        repaired: operating points at which the challenger repairs its trade-off.
+    """
+
+    who: Who
+    probabilities: np.ndarray
+    figures: Figures
+    repaired: frozenset[str] = frozenset()
+
+
+def margins(who: Who, params: Gate) -> tuple[float, float]:
+    """What may be lost against it: over the whole test set, and in a slice."""
+    if who == "reference" and params.reference is not None:
+        return params.reference.margin, params.reference.margin
+    return params.margin, params.slices.margin
 
 
 def enough(positives: int, negatives: int, params: Gate) -> Ruling:
@@ -137,11 +166,11 @@ def floors(figures: Figures, params: Gate, *, first: bool) -> Ruling:
     return Ruling(tuple(checks), tuple(reasons))
 
 
-def against_champion(
+def against(
     labels: np.ndarray,
     patients: np.ndarray,
     challenger: tuple[np.ndarray, Figures],
-    champion: tuple[np.ndarray, Figures],
+    other: Beside,
     params: Gate,
     *,
     resamples: int,
@@ -150,7 +179,7 @@ def against_champion(
     """Both points, as the head of this file says.
 
     Args:
-        challenger, champion: (n,) probabilities on the same images, and the figures with the frozen thresholds.
+        challenger: (n,) probabilities on the same images, and the figures with the frozen thresholds.
     """
     ruling = Ruling(())
     for point, promise in PROMISES.items():
@@ -158,25 +187,26 @@ def against_champion(
             labels,
             patients,
             challenger=(challenger[0], challenger[1].thresholds[point].threshold),
-            champion=(champion[0], champion[1].thresholds[point].threshold),
+            champion=(other.probabilities, other.figures.thresholds[point].threshold),
             promise=promise,
             resamples=resamples,
             seed=seed,
         )
-        ruling += judge_point(point, difference, getattr(challenger[1], promise)[point], params)
+        ruling += judge_point(point, difference, getattr(challenger[1], promise)[point], params, other.who)
     return ruling
 
 
-def judge_point(point: str, found: Difference, kept: Estimate, params: Gate) -> Ruling:
+def judge_point(point: str, found: Difference, kept: Estimate, params: Gate, who: Who = "champion") -> Ruling:
     """One operating point.
 
     Args:
         kept: the challenger's own promised rate there.
     """
-    margin, promise = params.margin, PROMISES[point]
+    (margin, _), promise = margins(who, params), PROMISES[point]
     floor = params.sensitivity_floor if promise == "sensitivity" else params.specificity_floor
     differences = {"sensitivity": found.sensitivity, "specificity": found.specificity}
     where = f"the {point.replace('_', '-')} point"
+    to = " than the reference's" if who == "reference" else ""
     short = {name: d for name, d in differences.items() if d.low <= -margin}
     conditions = (
         (found.balanced.low > 0, found.balanced.value > 0),
@@ -191,26 +221,29 @@ def judge_point(point: str, found: Difference, kept: Estimate, params: Gate) -> 
             verdict = "failed" if d.high < 0 and not could_be else "inconclusive"
         checks.append(
             Check(
-                name=f"{name} at {where}, challenger minus champion",
+                name=f"{name} at {where}, challenger minus {who}",
                 expected=f"lower bound above -{margin:g}" + (", or the point repaired" if short else ""),
                 found=_said(d) + ("; repaired" if name in short and repaired else ""),
                 verdict=verdict,
             )
         )
         if verdict == "failed":
-            reasons.append(f"At {where} the challenger's {name} is worse by {_flip(d)}; up to {margin:g} is allowed.")
+            reasons.append(
+                f"At {where} the challenger's {name} is worse{to} by {_flip(d)}; up to {margin:g} is allowed."
+            )
         elif verdict == "inconclusive":
             share = found.discordant[0 if name == "sensitivity" else 1]
             needed = max(positives_needed(margin, max(share, margin)), d.n + 1)
+            from_whom = " to the reference" if to else ""
             reasons.append(
-                f"At {where} the difference in {name} is {d} on {d.n} {OF[name]}: a loss of {margin:g} is not "
-                f"excluded; about {needed} {OF[name]} would tell."
+                f"At {where} the difference in {name}{from_whom} is {d} on {d.n} {OF[name]}: a loss of {margin:g} is "
+                f"not excluded; about {needed} {OF[name]} would tell."
             )
     if short and repaired:
         lost = " and ".join(f"{name} changes by {d}" for name, d in differences.items())
         other = "specificity" if promise == "sensitivity" else "sensitivity"
         reasons.append(
-            f"At {where} the champion's trade-off is repaired: {lost}; balanced accuracy gains {found.balanced}, "
+            f"At {where} the {who}'s trade-off is repaired: {lost}; balanced accuracy gains {found.balanced}, "
             f"and at equal {other} {promise} differs by {found.matched}."
         )
     restored = frozenset({point}) if short and repaired else frozenset()

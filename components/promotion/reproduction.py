@@ -68,7 +68,10 @@ class Figure(_Part):
 
 
 class Reproduction(_Part):
-    """A version built again. tolerance: the largest difference of a figure that counts as the same model."""
+    """A version built again. tolerance: the largest difference of a figure that counts as the same model.
+
+    entry: of the ledger, once it is on record.
+    """
 
     name: str
     version: int
@@ -78,6 +81,7 @@ class Reproduction(_Part):
     parts: tuple[Part, ...]
     figures: tuple[Figure, ...] = ()
     wall_seconds: float
+    entry: int | None = None
 
     @property
     def first(self) -> str | None:
@@ -115,7 +119,31 @@ class Reproduction(_Part):
             lines.append(
                 f"Largest difference {self.largest.difference:.4f} ({self.largest.name}), tolerance {self.tolerance:g}."
             )
-        return "\n".join([*lines, f"{self.machine}, {self.wall_seconds:.0f} s; nothing was registered or committed."])
+        lines.append(f"{self.machine}, {self.wall_seconds:.0f} s; nothing was registered or committed.")
+        return "\n".join([*lines, *([f"On record as ledger entry {self.entry}."] if self.entry is not None else [])])
+
+    def body(self, record: Recorded, user: str) -> dict[str, Any]:
+        """What the ledger keeps of it; unsigned, as what the gate found is.
+
+        Args:
+            record: what the version was compared with.
+            user: who asked for it.
+        """
+        again = {part.what: part.found for part in self.parts}
+        return {
+            "name": self.name,
+            "version": self.version,
+            "bundle_hash": record.bundle_hash,
+            "verdict": self.verdict,
+            "found_hash": again.get("bundle"),
+            "first_difference": self.first,
+            "largest_difference": self.largest and {"figure": self.largest.name, "is": self.largest.difference},
+            "tolerance": self.tolerance,
+            "git_commit": self.commit,
+            "lock_sha256": record.lock_sha256,
+            "machine": self.machine,
+            "user": user,
+        }
 
 
 def recorded(ledger: Ledger, name: str, version: int) -> Recorded:

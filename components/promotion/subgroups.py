@@ -5,7 +5,9 @@ and specificity at the high-specificity point, each bundle at its own frozen thr
 slice and rate the hypothesis is that the challenger loses no more than `gate.slices.margin`; one that is rejected fails
 the gate. The tests are one-sided (Student's, with the slice's patients of that class), and Holm's step-down keeps the
 chance that *any* slice without such a loss is blamed at 5%, over all slices and both rates (simulated in
-tests/promotion/test_subgroups.py, with the power).
+tests/promotion/test_subgroups.py, with the power). Beside the fixed reference (promotion/protocol) the same is asked
+with the margin `gate.reference`, in the same family of tests: a slice that loses a little to every champion is found
+when the sum shows (simulated in tests/promotion/test_reference.py).
 
 So harm must be shown, while over the whole test set its absence must be. The other way round no model could ever
 pass: 60 fractures exclude a loss of 5% with 80% power only where the bundles disagree on fewer than one in fifty, and
@@ -23,7 +25,7 @@ reach there at the challenger's price; to hold it to a sensitivity bought by cal
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -36,7 +38,7 @@ from components.model.slices import UNKNOWN, members
 from components.model.statistics import Estimate, effective_images, rate
 from components.params import Gate, SliceColumn
 from components.promotion.decision import Check, Compared, Figures, Found
-from components.promotion.protocol import OF, PROMISES, Ruling
+from components.promotion.protocol import OF, PROMISES, Beside, Ruling, Who, margins
 
 ALPHA = 0.05
 Rate = Literal["sensitivity", "specificity"]
@@ -100,21 +102,29 @@ class Part:
 def subgroups(
     of: Sliced,
     challenger: tuple[np.ndarray, Figures],
-    champion: tuple[np.ndarray, Figures] | None,
+    beside: Sequence[Beside],
     params: Gate,
-    *,
-    repaired: frozenset[str] = frozenset(),
-) -> tuple[Ruling, tuple[Compared, ...]]:
+) -> tuple[Ruling, list[tuple[Compared, ...]]]:
     """Judge every slice of `gate.slices.columns`.
 
     Args:
-        challenger, champion: (n,) probabilities on the images of `of`, and the figures with the frozen thresholds.
-        repaired: operating points at which the champion's trade-off was repaired.
+        challenger: (n,) probabilities on the images of `of`, and the figures with the frozen thresholds.
+        beside: the champion, and the reference where that is another one; none: the floors decide.
 
     Returns:
-        One check with its sentences, and what was found slice by slice.
+        A check for each with its sentences, one for what is too small; and what was found slice by slice, for each.
     """
-    parts = []
+    others: Sequence[Beside | None] = beside or (None,)
+    found = _corrected([list(_parts(of, challenger, other, params)) for other in others])
+    ruling = Ruling(())
+    for other, parts in zip(others, found, strict=True):
+        ruling += _ruled(parts, other.who if other else None, params)
+    return ruling + _told(found[0], _silent(of.table, params), params), [
+        tuple(part.record() for part in parts) for parts in found
+    ]
+
+
+def _parts(of: Sliced, challenger: tuple[np.ndarray, Figures], other: Beside | None, params: Gate) -> Iterator[Part]:
     for column, value, member in members(of.table):
         if column not in params.slices.columns:
             continue
@@ -123,13 +133,11 @@ def subgroups(
         if min(size) >= of.least:
             losses = tuple(
                 _below_floor(of, member, rate_, challenger, point, params)
-                if champion is None
-                else _loss(of, member, rate_, challenger, champion, point, params, repaired=point in repaired)
+                if other is None
+                else _loss(of, member, rate_, challenger, other, point, params)
                 for point, rate_ in PROMISES.items()
             )
-        parts.append(Part(column, value, size[0], size[1], losses))
-    parts = _corrected(parts)
-    return _ruled(parts, _silent(of.table, params), champion is None, params), tuple(part.record() for part in parts)
+        yield Part(column, value, size[0], size[1], losses)
 
 
 def _loss(
@@ -137,11 +145,9 @@ def _loss(
     member: np.ndarray,
     kind: Rate,
     challenger: tuple[np.ndarray, Figures],
-    champion: tuple[np.ndarray, Figures],
+    other: Beside,
     point: str,
     params: Gate,
-    *,
-    repaired: bool,
 ) -> Loss:
     from scipy.stats import t
 
@@ -149,21 +155,22 @@ def _loss(
         of.labels[member],
         of.patients[member],
         challenger=(challenger[0][member], challenger[1].thresholds[point].threshold),
-        champion=(champion[0][member], champion[1].thresholds[point].threshold),
+        champion=(other.probabilities[member], other.figures.thresholds[point].threshold),
         promise=kind,
         resamples=of.resamples,
         seed=of.seed,
     )
     error = found.errors[0 if kind == "sensitivity" else 1]
     difference: Estimate = getattr(found, kind)
-    if repaired:
+    if point in other.repaired:
         # `matched` has no made-up patients: where the bundles hardly disagree, its own error may be 0.
         difference, error = found.matched, max(error, found.errors[2])
     class_ = of.labels == (1 if kind == "sensitivity" else 0)
     freedom = len(set(of.patients[member & class_])) - 1
     if freedom < 1 or not error > 0:
         return Loss(kind, difference, 1.0)
-    return Loss(kind, difference, float(t.cdf((difference.value + params.slices.margin) / error, freedom)))
+    _, margin = margins(other.who, params)
+    return Loss(kind, difference, float(t.cdf((difference.value + margin) / error, freedom)))
 
 
 def _below_floor(
@@ -185,10 +192,13 @@ def _below_floor(
     return Loss(kind, found, float(t.cdf((found.value - floor) / error, freedom)))
 
 
-def _corrected(parts: Sequence[Part]) -> list[Part]:
-    """The same, with what Holm rejects over all slices and both rates marked."""
-    hits = iter(holm([loss.p for part in parts for loss in part.losses], ALPHA))
-    return [replace(p, losses=tuple(replace(loss, worse=bool(next(hits))) for loss in p.losses)) for p in parts]
+def _corrected(found: Sequence[Sequence[Part]]) -> list[list[Part]]:
+    """The same, with what Holm rejects over all comparisons, slices and both rates marked."""
+    hits = iter(holm([loss.p for parts in found for part in parts for loss in part.losses], ALPHA))
+    return [
+        [replace(p, losses=tuple(replace(loss, worse=bool(next(hits))) for loss in p.losses)) for p in parts]
+        for parts in found
+    ]
 
 
 def _silent(table: pd.DataFrame, params: Gate) -> list[str]:
@@ -200,37 +210,48 @@ def _silent(table: pd.DataFrame, params: Gate) -> list[str]:
     ]
 
 
-def _ruled(parts: Sequence[Part], nothing: Sequence[str], first: bool, params: Gate) -> Ruling:
-    margin = params.slices.margin
+def _ruled(parts: Sequence[Part], who: Who | None, params: Gate) -> Ruling:
+    """Which slices are shown to be worse than under the champion or the reference; None: than the floors ask."""
+    margin = margins(who, params)[1] if who else None
     floors = {"sensitivity": params.sensitivity_floor, "specificity": params.specificity_floor}
-    limit = {name: f"below the floor of {floor:g}" for name, floor in floors.items()}
-    judged, unknown = [p for p in parts if p.losses], [p for p in parts if not p.losses]
+    limit = {
+        name: f"below the floor of {floor:g}" if margin is None else f"a loss of more than {margin:g}"
+        for name, floor in floors.items()
+    }
+    to = " against the reference" if who == "reference" else ""
+    judged = [p for p in parts if p.losses]
     lost = [(part, loss) for part in judged for loss in part.losses if loss.worse]
-    reasons = [
-        f"{part.column} {part.value}: {loss.rate} {'is' if first else 'changes by'} {loss.found} on {loss.found.n} "
-        f"{OF[loss.rate]}, beyond doubt {limit[loss.rate] if first else f'a loss of more than {margin:g}'}."
+    reasons = tuple(
+        f"{part.column} {part.value}: {loss.rate} {'changes by' if who else 'is'} {loss.found}{to} on {loss.found.n} "
+        f"{OF[loss.rate]}, beyond doubt {limit[loss.rate]}."
         for part, loss in lost
-    ]
-    gaps = [f"{part.column} {part.value} ({part.positives}/{part.negatives})" for part in unknown]
+    )
+    least = min((loss for part in judged for loss in part.losses), key=lambda loss: loss.p, default=None)
+    check = Check(
+        name=f"slices worse than under the {who}" if who else "slices below the floor",
+        expected="none" if margin is None else f"none by more than {margin:g}",
+        found=f"{len({(p.column, p.value) for p, _ in lost})} of {len(judged)} judged (Holm, {ALPHA:g}); "
+        f"{len(parts) - len(judged)} insufficient" + (f"; smallest p {least.p:.2g}" if least else ""),
+        verdict="failed" if lost else "passed" if judged or not parts else _unsaid(params),
+    )
+    return Ruling((check,), reasons)
+
+
+def _told(parts: Sequence[Part], nothing: Sequence[str], params: Gate) -> Ruling:
+    """Which slices are too small to be judged, and which columns say nothing."""
+    gaps = [f"{p.column} {p.value} ({p.positives}/{p.negatives})" for p in parts if not p.losses]
     said = [f"Too few to judge (fractures/non-fractures): {', '.join(gaps)}."] if gaps else []
     if nothing:
         said.append(f"Slices by {', '.join(nothing)} are not judged: no image says.")
-    least = min((loss for part in judged for loss in part.losses), key=lambda loss: loss.p, default=None)
-    unsaid: Found = "warned" if params.slices.insufficient == "warn" else "inconclusive"
     check = Check(
-        name="slices below the floor" if first else "slices worse than under the champion",
-        expected="none" if first else f"none by more than {margin:g}",
-        found=f"{len({(p.column, p.value) for p, _ in lost})} of {len(judged)} judged (Holm, {ALPHA:g}); "
-        f"{len(unknown)} insufficient" + (f"; smallest p {least.p:.2g}" if least else ""),
-        verdict="failed" if lost else "passed" if judged or not parts else unsaid,
-    )
-    known = Check(
         name="slices large enough to judge",
         expected="all",
-        found=f"{len(judged)} of {len(parts)}" + (f"; none by {', '.join(nothing)}" if nothing else ""),
-        verdict=unsaid if said else "passed",
+        found=f"{len(parts) - len(gaps)} of {len(parts)}" + (f"; none by {', '.join(nothing)}" if nothing else ""),
+        verdict=_unsaid(params) if said else "passed",
     )
     told = tuple(said)
-    if params.slices.insufficient == "warn":
-        return Ruling((check, known), tuple(reasons), told)
-    return Ruling((check, known), (*reasons, *told))
+    return Ruling((check,), warnings=told) if params.slices.insufficient == "warn" else Ruling((check,), told)
+
+
+def _unsaid(params: Gate) -> Found:
+    return "warned" if params.slices.insufficient == "warn" else "inconclusive"

@@ -3,21 +3,17 @@
 Every look wears out the patients it looked at: whoever chooses among many models on the same patients flatters the
 chosen one, and one image more makes no new patients of them. So looks add up over all test sets that share a patient,
 until a person refreshes: from then on the gate judges on the test patients that no look has seen, and the others are
-retired from deciding. Their role stays test for life: no model may ever learn from them.
-
-A patient stands in the ledger as 16 hex characters of a SHA-256 over the pseudonym.
+retired from deciding, whatever the model. Their role stays test for life: no model may ever learn from them. Stages and
+gate read who is retired from a log in git (dataset/retirements.py); `require_same` tells where it is another one.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
+from components.dataset.retirements import marks
 from components.errors import DataError, PromotionRefused
 from components.model.comparison import Sealed
 from components.params import Gate
@@ -27,17 +23,12 @@ from components.promotion.signing import word
 MEANING = "the sealed test set is refreshed: patients looked at so far no longer decide"
 
 
-def marks(patients: Iterable[str]) -> list[str]:
-    """Each patient once, as the ledger names them, sorted."""
-    return sorted({hashlib.sha256(str(patient).encode()).hexdigest()[:16] for patient in patients})
-
-
 @dataclass(frozen=True)
 class Standing:
     """The test set of one model at this moment.
 
     Attributes:
-        retired: patients that no longer decide.
+        retired: patients that no longer decide, about this or any other model.
         looks: the looks since the last refresh.
         refresh: that refresh; None: there was none.
     """
@@ -49,33 +40,34 @@ class Standing:
     @classmethod
     def of(cls, ledger: Ledger, name: str) -> Standing:
         """Read it off the ledger."""
-        mine = [e for e in ledger.entries() if e.body.get("name") == name and e.kind in ("look", "refresh")]
-        refreshes = [e for e in mine if e.kind == "refresh" and e.signature]
-        last = refreshes[-1] if refreshes else None
-        retired = frozenset(mark for e in refreshes for mark in e.body["retired"])
-        return cls(retired, tuple(e for e in mine if e.kind == "look" and (last is None or e.seq > last.seq)), last)
-
-    def fresh(self, sealed: Sealed) -> Sealed:
-        """The part of `sealed` that may decide.
-
-        Raises:
-            DataError: it lacks fractures or non-fractures.
-        """
-        if not self.retired:
-            return sealed
-        gone = _touched(sealed.table, self.retired)
-        kept = sealed.table[~gone].reset_index(drop=True)
-        if kept["label"].nunique() < 2:
-            raise DataError(
-                f"the test set holds {len(kept)} images of patients that came after its refresh, of one kind at most; "
-                "take in more labelled patients (`intake`)"
-            )
-        return dataclasses.replace(sealed, table=kept, excluded=sealed.excluded | {"retired": int(gone.sum())})
+        mine = [e for e in ledger.entries() if e.body.get("name") == name]
+        last = next((e for e in reversed(mine) if e.kind == "refresh" and e.signature), None)
+        looks = tuple(e for e in mine if e.kind == "look" and (last is None or e.seq > last.seq))
+        return cls(retired(ledger), looks, last)
 
     def sharing(self, patients: Iterable[str]) -> list[Entry]:
         """The looks that have seen one of `patients`; one that names nobody may have seen all."""
         wanted = set(marks(patients))
         return [e for e in self.looks if "patients" not in e.body or wanted & set(e.body["patients"])]
+
+
+def retired(ledger: Ledger) -> frozenset[str]:
+    """The marks of everybody whom a signed refresh has retired."""
+    return frozenset(mark for e in ledger.entries("refresh") if e.signature for mark in e.body["retired"])
+
+
+def require_same(ledger: Ledger, logged: frozenset[str]) -> None:
+    """Check that a log of retirements says what the ledger says: one that says less, or more, would choose who judges.
+
+    Raises:
+        DataError: it does not.
+    """
+    said = retired(ledger)
+    if said != logged:
+        raise DataError(
+            f"the log of retired test patients lacks {len(said - logged)} whom a refresh has retired and names "
+            f"{len(logged - said)} whom none has: run `osteoflow doctor --repair` and build a commit after it"
+        )
 
 
 def look(ledger: Ledger, question: dict[str, str | None], params: Gate, sealed: Sealed) -> int:
@@ -114,33 +106,22 @@ def refresh(
     Raises:
         PromotionRefused: nobody was looked at since the last refresh, too few patients are new for the protocol, no
             reason, or another's key.
-        DataError: there is no test set.
     """
     said = word(f"{name}: ", "a refresh", reason, user, key)
-    sealed = Sealed.read(accepted)
     with ledger.locked() as chain:
-        return _retire(chain, Standing.of(ledger, name), sealed, params, name, said, key)
-
-
-def _touched(table: pd.DataFrame, patients: frozenset[str] | set[str]) -> pd.Series:
-    """(n,) bool: rows of these patients, or of whoever is joined to one of them by a merge or a near-duplicate."""
-    theirs = table["patient_id"].map(lambda patient: marks([patient])[0] in patients).astype(bool)
-    if "group_id" not in table:
-        return theirs
-    # The patient a group is named after may have been withdrawn since, and have no row here.
-    named = table["group_id"].map(lambda patient: marks([patient])[0] in patients).astype(bool)
-    return (theirs | named).groupby(table["group_id"]).transform("any")
+        return _retire(chain, Standing.of(ledger, name), accepted, params, name, said, key)
 
 
 def _retire(
-    chain: Chain, now: Standing, sealed: Sealed, params: Gate, name: str, said: dict[str, str], key: SigningKey
+    chain: Chain, now: Standing, accepted: Path, params: Gate, name: str, said: dict[str, str], key: SigningKey
 ) -> Entry:
     if not now.looks:
         raise PromotionRefused(f"{name}: nobody has looked at the test set since its last refresh; there is no need")
     unnamed = any("patients" not in e.body for e in now.looks)  # by a version that did not write them down
     seen = {mark for e in now.looks for mark in e.body.get("patients", [])}
-    seen |= set(marks(sealed.patients)) - now.retired if unnamed else set()
-    new = sealed.table[~_touched(sealed.table, now.retired | seen)]
+    if unnamed:
+        seen |= set(marks(Sealed.of(accepted, now.retired).patients))
+    new = Sealed.of(accepted, now.retired | seen).table
     positives = int((new["label"] == 1).sum())
     negatives = len(new) - positives
     if not unnamed and (positives < params.min_positives or negatives < params.min_negatives):

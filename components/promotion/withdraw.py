@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from components.dataset.retirements import marks
 from components.errors import PromotionRefused
 from components.promotion.ledger import Entry, Ledger, SigningKey
 from components.promotion.signing import word
-from components.promotion.testset import marks
 
 MEANING = "this patient's data is withdrawn from further use"
 

@@ -197,7 +197,7 @@ class Bundle:
             )
         # The bytes that were verified are the bytes that run: the file is not read a second time.
         graph = Graph(contents[MODEL], manifest.model.size, where=folder / MODEL, threads=threads)
-        return cls(folder, manifest, found, graph, _scope(contents[REFERENCE], folder / REFERENCE))
+        return cls(folder, manifest, found, graph, _scope(contents[REFERENCE], manifest.scope_from, folder / REFERENCE))
 
     @property
     def transform(self) -> Transform:
@@ -234,12 +234,12 @@ class Bundle:
         return sets is None or len(sets.labels(probability)) == 1
 
 
-def _scope(content: bytes, where: Path) -> Scope:
+def _scope(content: bytes, least: float | None, where: Path) -> Scope:
     import pandas as pd
 
     try:
         embeddings = pd.read_parquet(io.BytesIO(content), columns=["embedding"])["embedding"]
-        return Scope.of(np.stack(embeddings.to_list()))
+        return Scope.of(np.stack(embeddings.to_list()), least)
     except (ValueError, KeyError, OSError) as error:
         raise BundleCorrupt(f"{where}: no reference ({type(error).__name__}); run `export` again") from None
 

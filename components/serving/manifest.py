@@ -153,6 +153,10 @@ class Manifest(_Part):
         default=None, description="None: `tune` had no studies of both kinds, or the bundle is older than they are"
     )
     conformal: Conformal | None = Field(default=None, description="None: the bundle is older than prediction sets")
+    scope_from: float | None = Field(
+        default=None,
+        description="likeness to the reference that is in scope (scope.py); None: below 100 cases, or an older bundle",
+    )
     vocabulary: tuple[str, ...] = Field(description="the calls this bundle can make")
     heat_map: HeatMap = UNCHECKED
     parity: Parity | None = Field(default=None, description="None: the bundle is older than its record")

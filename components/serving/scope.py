@@ -25,11 +25,16 @@ class Scope:
     least: float | None
 
     @classmethod
-    def of(cls, embeddings: np.ndarray) -> Scope:
-        """The scope of (n, d) reference embeddings."""
-        units = _unit(embeddings)
-        if len(units) < FEWEST:
-            return cls(units, None)
+    def of(cls, embeddings: np.ndarray, least: float | None = None) -> Scope:
+        """The scope of (n, d) reference embeddings.
+
+        Args:
+            least: as `export` found it by this very function and the manifest keeps it; None: found now, which compares
+                every case with every other.
+        """
+        units = unit(embeddings)
+        if len(units) < FEWEST or least is not None:
+            return cls(units, least)
         likeness = []
         for start in range(0, len(units), BLOCK):
             alike = units[start : start + BLOCK] @ units.T
@@ -41,7 +46,7 @@ class Scope:
         """Whether a picture with this (d,) embedding is like the reference."""
         if self.least is None:
             return True
-        return bool(_third(_unit(embedding[None]) @ self.units.T)[0] >= self.least)
+        return bool(_third(unit(embedding[None]) @ self.units.T)[0] >= self.least)
 
 
 def _third(likeness: np.ndarray) -> np.ndarray:
@@ -50,6 +55,7 @@ def _third(likeness: np.ndarray) -> np.ndarray:
     return np.asarray(np.partition(likeness, -kth, axis=1)[:, -kth])
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """(n, d) any real dtype -> (n, d) float64, each of length 1; a zero vector stays zero."""
     values = np.asarray(vectors, np.float64)
     return np.asarray(values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), np.finfo(float).tiny))

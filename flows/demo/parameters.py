@@ -37,6 +37,7 @@ CHANGES: dict[str, Any] = {
     "gate.min_negatives": 30,
     "gate.signers": {"reviewer": 1, "reader": 0},  # one reviewer plays in it
     "gate.slices.margin": 0.15,
+    "gate.reference.margin": 0.15,
     # The second champion is approved because the first has drifted on the new site: any honest model contradicts that
     # one, and would be taken back for it. It answers at once.
     "roll_out.shadow_cases": 0,

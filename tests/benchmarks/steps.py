@@ -90,7 +90,13 @@ def main() -> None:
             folder = (arguments.folder or Path(own)) / str(size)
             if not folder.exists():
                 (folder / "data").mkdir(parents=True)
-                for name in ("data/merges.csv", "data/withdrawals.csv", "data/limits.yaml", "params.yaml"):
+                for name in (
+                    "data/merges.csv",
+                    "data/withdrawals.csv",
+                    "data/retirements.csv",
+                    "data/limits.yaml",
+                    "params.yaml",
+                ):
                     shutil.copy(REPOSITORY / name, folder / name)
                 for start in range(0, size, BATCH):
                     arrive(folder, start, min(size, start + BATCH))

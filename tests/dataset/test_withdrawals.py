@@ -137,4 +137,4 @@ def test_no_step_after_the_split_gets_an_image_of_a_withdrawn_patient(tmp_path):
     learned = load(tmp_path / "accepted", tmp_path / "prepared", roles=("train", "tune", "calibrate"))
 
     assert len(before[before["role"] != EXCLUDED]) > len(learned.table) > 30
-    assert gone & {*learned.table["image_id"], *Sealed.read(tmp_path / "accepted").table["image_id"]} == set()
+    assert gone & {*learned.table["image_id"], *Sealed.of(tmp_path / "accepted", ()).table["image_id"]} == set()

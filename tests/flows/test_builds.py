@@ -36,7 +36,14 @@ def home(tmp_path) -> Workspace:
         shutil.copytree(REPOSITORY / name, root / name, ignore=ignored)
     for name in ("data", "models", "reports"):
         shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("[!.]*"))
-    for name in ("dvc.yaml", ".gitignore", "data/merges.csv", "data/withdrawals.csv", "data/limits.yaml"):
+    for name in (
+        "dvc.yaml",
+        ".gitignore",
+        "data/merges.csv",
+        "data/withdrawals.csv",
+        "data/retirements.csv",
+        "data/limits.yaml",
+    ):
         shutil.copy(REPOSITORY / name, root / name)
     params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     params["prepare"]["size"] = 32

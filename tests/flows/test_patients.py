@@ -34,7 +34,7 @@ from tests.promotion.conftest import empty_store as empty_store
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENTS = {name: f"{n:020x}" for n, name in enumerate(("zero", "one", "two"))}
 ONE, TWO = PATIENTS["one"], PATIENTS["two"]
-KEPT = (".dvc/config", "params.yaml", "dvc.yaml", "data/merges.csv", "data/withdrawals.csv")
+KEPT = (".dvc/config", "params.yaml", "dvc.yaml", "data/merges.csv", "data/withdrawals.csv", "data/retirements.csv")
 
 
 def md5(content: bytes) -> str:
@@ -43,8 +43,12 @@ def md5(content: bytes) -> str:
 
 @pytest.fixture
 def site(tmp_path, empty_store) -> tuple[Settings, list[str]]:
+    return made(tmp_path, empty_store)
+
+
+def made(folder: Path, empty_store: Path) -> tuple[Settings, list[str]]:
     """Three data versions (image `one` comes with the second), and versions 1 and 2; the second learned from it."""
-    settings = Settings(workspace=tmp_path / "clone", key_dir=tmp_path / "keys", user="reviewer")
+    settings = Settings(workspace=folder / "clone", key_dir=folder / "keys", user="reviewer")
     root, commits = settings.workspace, []
     (root / ".dvc").mkdir(parents=True)
     (root / "data").mkdir()
@@ -70,9 +74,10 @@ def site(tmp_path, empty_store) -> tuple[Settings, list[str]]:
     with clients.registry(settings).client() as client:
         client.create_registered_model(NAME)
         for bundle_hash, learned in (("1" * 64, PATIENTS["zero"]), ("2" * 64, ONE)):
-            folder = settings.state / "bundles" / bundle_hash
-            folder.mkdir(parents=True)
-            pd.DataFrame({"patient_id": [learned]}).to_parquet(folder / "training_images.parquet")
+            place = settings.state / "bundles" / bundle_hash
+            place.mkdir(parents=True)
+            table = pd.DataFrame({"image_id": ["one"], "patient_id": [learned]})
+            table.to_parquet(place / "training_images.parquet")
             client.create_model_version(NAME, source="file:///x", tags={f"{PREFIX}bundle_hash": bundle_hash})
     return settings, commits
 

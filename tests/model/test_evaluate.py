@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from components.dataset.retirements import write_retirements
 from components.dataset.rows import write_rows
 from components.dataset.store import write_images
 from components.errors import DataError, PatientLeak
@@ -65,6 +66,7 @@ def archive(tmp_path_factory) -> Path:
     extra = [{"accepted": False}, {"label": np.nan}, {"ai_visible": True}, {"role": "train"}]
     rows += [rows[0] | {"image_id": f"not{n}"} | change for n, change in enumerate(extra)]
     write_rows(folder / "accepted", pd.DataFrame(rows).assign(shard="a-0000"))
+    write_retirements(folder / "retirements", [])
     (folder / "features").mkdir()
     pd.DataFrame([{"image_id": row["image_id"]} | dict.fromkeys(FEATURES, 5.0) for row in rows[:120]]).to_parquet(
         folder / "features/a-0000.parquet"
@@ -73,7 +75,7 @@ def archive(tmp_path_factory) -> Path:
 
 
 def run(archive: Path, bundle: Path, out: Path) -> Evaluation:
-    given = {name: archive / name for name in ("accepted", "studies", "features")}
+    given = {name: archive / name for name in ("accepted", "retirements", "studies", "features")}
     evaluate(**given, bundle=bundle, evaluation=out, params=PARAMS)
     return Evaluation.read(out)
 

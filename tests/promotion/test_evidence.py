@@ -49,6 +49,8 @@ def house(tmp_path_factory, record):
         ledger.append("feedback", {"settled": 5})
     ledger.append("stop", {"reason": "misses hips"}, key=key)
     ledger.append("role", {"person": "reviewer", "roles": [], "user": "reviewer"}, key=key)
+    ledger.append("reproduction", again(found, 1, "within tolerance"))
+    ledger.append("reproduction", again("2" * 64, 2, "differs"))
     evaluation = folder / "evaluation"
     evaluation.mkdir()
     judged = {"bundle_hash": found, "test_sha256": "7" * 64}
@@ -60,6 +62,14 @@ def house(tmp_path_factory, record):
     return {
         "ledger": ledger, "name": NAME, "bundles": folder / "bundles", "evaluation": evaluation, "code": code,
         "key": SigningKey.open(folder / "keys", "auditor"),
+    }  # fmt: skip
+
+
+def again(bundle_hash: str, version: int, verdict: str) -> dict:
+    """What the ledger keeps of a version that was built again."""
+    return {
+        "name": NAME, "version": version, "bundle_hash": bundle_hash, "verdict": verdict,
+        "first_difference": "weights", "machine": "Linux x86_64, 2 processors",
     }  # fmt: skip
 
 
@@ -92,8 +102,10 @@ def test_an_export_verifies_by_itself(exported):
     assert found.well, found.text()
     assert [finding.what for finding in found.findings] == [
         "evidence.json", "files", "chain", "decision", "bundle", "evaluation", "code and data", "version 1: way up",
+        "version 1: built again",
     ]  # fmt: skip
-    assert "6 of the ledger's 12 entries in place, 3 of them signed" in found.text()
+    assert "built again 1 time(s), the last time within tolerance, from weights on (Linux x86_64" in found.text()
+    assert "7 of the ledger's 14 entries in place, 3 of them signed" in found.text()
     assert "decision 1, approval 2 by 'reviewer', in this order" in found.text()
 
 
@@ -103,6 +115,7 @@ def test_it_holds_what_concerns_the_version_and_the_hash_of_the_rest(exported, h
 
     assert [(line["seq"], line["kind"]) for line in lines] == [
         (0, "look"), (1, "decision"), (2, "approval"), (3, "rollout"), (10, "stop"), (11, "role"),
+        (12, "reproduction"),
     ]  # fmt: skip
     assert json.loads((exported / "chain.json").read_text()) == [entry.hash for entry in house["ledger"].entries()]
     assert set(json.loads((exported / "keys.json").read_text())) == {"reviewer", "auditor"}
@@ -172,7 +185,7 @@ def resigned(exported, folder, key_dir):
     ("file", "old", "new", "what", "detail"),
     [
         ("entries.jsonl", "größer", "kleiner", "chain", "entry 2 (approval): does not stand in the chain"),
-        ("chain.json", '"]', '","' + "0" * 64 + '"]', "chain", "13 entries where 12 were exported"),
+        ("chain.json", '"]', '","' + "0" * 64 + '"]', "chain", "15 entries where 14 were exported"),
         ("keys.json", '"reviewer":"', '"reviewer":"0', "entry 2: signer", "'reviewer' signed with a key that the key"),
         ("decision.json", '"images":400', '"images":900', "decision", "decision.json: expected"),
         ("bundle/model.tflite", "weights", "Weights", "bundle", "model.tflite is"),

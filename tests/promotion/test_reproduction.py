@@ -7,9 +7,9 @@ from importlib import metadata
 import pytest
 
 from components.errors import ConfigError, DataError
-from components.promotion import reproduction
+from components.promotion import audit, reproduction
 from components.promotion.ledger import Ledger
-from components.promotion.reproduction import Figure, Part, Reproduction
+from components.promotion.reproduction import Figure, Part, Recorded, Reproduction
 
 
 def found(*parts: Part, auroc: float | None = None) -> Reproduction:
@@ -43,6 +43,37 @@ def test_other_weights_count_by_what_they_do(auroc, verdict):
 
 def test_other_inputs_differ_whatever_they_might_have_given():
     assert found(Part(what="data/prepared", recorded="4 file(s)", found="4 file(s), 1 altered")).verdict == "differs"
+
+
+def test_the_ledger_keeps_what_was_found_and_where():
+    """Hashes of both bundles, the verdict and what it rests on; no part's own listing."""
+    record = Recorded(
+        name="m", version=3, bundle_hash="b", git_commit="c" * 40, lock_sha256="l", data_sha256="d"
+    )  # fmt: skip
+    body = found(SAME, WEIGHTS, BUNDLE, auroc=0.885).body(record, "engineer")
+
+    assert body == {
+        "name": "m", "version": 3, "bundle_hash": "b", "found_hash": "c", "verdict": "within tolerance",
+        "first_difference": "weights", "largest_difference": {"figure": "auroc", "is": pytest.approx(0.015)},
+        "tolerance": 0.02, "git_commit": "c" * 40, "lock_sha256": "l", "machine": "Linux", "user": "engineer",
+    }  # fmt: skip
+
+
+def test_an_audit_tells_how_the_last_attempt_ended(tmp_path):
+    """A difference is a finding; a later attempt that ends well takes its place."""
+    ledger, record = (
+        Ledger(tmp_path / "ledger.jsonl"),
+        Recorded(name="m", version=3, bundle_hash="b", git_commit="c" * 40, lock_sha256="l", data_sha256="d"),
+    )
+    assert list(audit.reproduced(ledger.entries(), "b")) == []
+    ledger.append("reproduction", found(SAME, WEIGHTS, auroc=0.5).body(record, "engineer"))
+    [bad] = audit.reproduced(ledger.entries(), "b")
+    ledger.append("reproduction", found(SAME, auroc=0.9).body(record, "engineer"))
+    [good] = audit.reproduced(ledger.entries(), "b")
+
+    assert (bad.what, bad.well, good.well) == ("version 3: built again", False, True)
+    assert "the last time differs, from weights on (Linux, " in bad.detail
+    assert "built again 2 time(s), the last time identical (Linux, " in good.detail
 
 
 def lock(keras: str) -> bytes:

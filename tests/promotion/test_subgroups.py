@@ -7,6 +7,7 @@ import pandas as pd
 
 from components.model.statistics import Estimate
 from components.promotion.decision import Figures, Threshold
+from components.promotion.protocol import Beside
 from components.promotion.subgroups import Sliced, subgroups
 from tests.protocols import protocol_of
 
@@ -45,9 +46,11 @@ def world(random, sites: dict[str, int], lost: dict[str, float], *, win: float =
     return table, (np.concatenate(mine), FIGURES), (np.concatenate(theirs), FIGURES)
 
 
-def judged(table, challenger, champion, *, params=PARAMS, resamples=200, **options):
+def judged(table, challenger, champion, *, params=PARAMS, resamples=200, repaired=frozenset()):
     of = Sliced(table, table["label"].to_numpy(), table["patient_id"].to_numpy(), 30, resamples, 0)
-    return subgroups(of, challenger, champion, params, **options)
+    beside = [Beside("champion", *champion, repaired)] if champion else []
+    ruling, (compared,) = subgroups(of, challenger, beside, params)
+    return ruling, compared
 
 
 def blamed(found) -> set[str]:

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from components.dataset.retirements import marks, read_retirements, write_retirements
 from components.dataset.rows import write_rows
 from components.errors import DataError, PromotionRefused
 from components.model.comparison import Sealed
 from components.promotion.ledger import Ledger, SigningKey
-from components.promotion.testset import Standing, look, marks, refresh
+from components.promotion.testset import Standing, look, refresh, require_same, retired
 from tests.promotion.conftest import NAME
 from tests.protocols import protocol_of
 
@@ -105,12 +106,12 @@ def test_the_retired_stay_retired_and_the_new_have_a_budget_of_their_own(ledger,
     patients = [f"p{n}" for n in range(6)]
     looked(ledger, patients[:2])
     refreshed(patients[:4])
-    now = Standing.of(ledger, NAME)
-    assert set(now.fresh(sealed(patients[:4])).patients) == {"p2", "p3"}
+    assert retired(ledger) == frozenset(marks(["p0", "p1"]))
     assert looked(ledger, patients[2:4]) == 1
-    refreshed(patients)
+    entry = refreshed(patients)
 
-    assert set(Standing.of(ledger, NAME).fresh(sealed(patients)).patients) == {"p4", "p5"}
+    assert retired(ledger) == frozenset(marks(["p0", "p1", "p2", "p3"]))
+    assert entry.body["sealed"] == marks(["p4", "p5"])
 
 
 def test_who_is_joined_to_the_retired_is_retired(ledger, refreshed):
@@ -147,14 +148,45 @@ def test_a_refresh_without_enough_new_patients_is_refused(ledger, refreshed):
     assert ledger.entries("refresh") == []
 
 
-def test_after_looks_without_names_everybody_present_is_retired(ledger, refreshed):
+def test_after_looks_without_names_everybody_present_is_retired(ledger, refreshed, tmp_path):
     """Allowed with nobody left: only those who come in later can be known to be new."""
     ledger.append("look", {"name": NAME, "test_sha256": "0" * 64, "look": 1, "budget": 3, "images": 8})
     entry = refreshed(["p1", "p2"])
 
     assert (entry.body["retired"], entry.body["sealed"]) == (marks(["p1", "p2"]), [])
-    with pytest.raises(DataError, match="holds 0 images of patients that came after its refresh"):
-        Standing.of(ledger, NAME).fresh(sealed(["p1", "p2"]))
+    write_retirements(tmp_path / "retirements.csv", retired(ledger))
+    with pytest.raises(DataError, match=r"no fractures and non-fractures .* 4 of them retired by a refresh"):
+        Sealed.read(tmp_path / "accepted", tmp_path / "retirements.csv")
+
+
+def test_the_retired_decide_about_no_model(ledger, refreshed):
+    """They are worn out for a model of another name too, whose looks are its own."""
+    looked(ledger, ["p1", "p2"])
+    refreshed(["p1", "p2", "p3", "p4"])
+    other = Standing.of(ledger, "another-use")
+
+    assert (other.retired, other.looks) == (frozenset(marks(["p1", "p2"])), ())
+
+
+def test_a_log_of_retirements_says_what_the_ledger_says(ledger, refreshed):
+    """Before any refresh it is empty."""
+    require_same(ledger, frozenset())
+    looked(ledger, ["p1", "p2"])
+    refreshed(["p1", "p2", "p3", "p4"])
+    require_same(ledger, retired(ledger))
+
+    with pytest.raises(DataError, match=r"lacks 2 whom a refresh has retired and names 0 .*doctor --repair"):
+        require_same(ledger, frozenset())
+
+
+def test_a_damaged_log_of_retirements_is_refused_by_row(tmp_path):
+    """And what the row holds is not repeated."""
+    path = tmp_path / "retirements.csv"
+    path.write_text("patient_sha256\nsomebody\n")
+
+    with pytest.raises(DataError, match="row 2: expected 16 hex characters") as caught:
+        read_retirements(path)
+    assert "somebody" not in str(caught.value)
 
 
 def test_there_is_no_refresh_without_a_look_a_reason_and_ones_own_key(ledger, refreshed):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from components.dataset.retirements import marks
 from components.errors import PromotionRefused
 from components.promotion.ledger import SigningKey
-from components.promotion.testset import marks
 from components.promotion.withdraw import withdraw, withdrawn
 
 

@@ -47,3 +47,12 @@ def test_blocks_leave_no_seam():
     np.fill_diagonal(alike, -np.inf)
 
     assert Scope.of(vectors).least == pytest.approx(np.sort(alike, axis=1)[:, -3].min(), abs=1e-12)
+
+
+def test_what_export_found_is_not_found_again():
+    """A bundle that states it opens without comparing every case with every other."""
+    vectors = cloud(np.random.default_rng(2), 120)
+    found = Scope.of(vectors)
+
+    assert Scope.of(vectors, least=found.least).least == found.least
+    assert Scope.of(vectors, least=0.25).least == 0.25

@@ -133,6 +133,19 @@ def test_a_log_without_tables_says_how_to_make_them(tmp_path):
         PredictionLog(f"sqlite:///{tmp_path / 'new.db'}").predictions()
 
 
+def test_a_log_of_before_gets_the_index_by_patient(log, said, tmp_path):
+    """A patient is counted without reading every row."""
+    log.add_prediction(said())
+    with sqlite3.connect(tmp_path / "log" / "serving.db") as connection:
+        connection.execute("drop index ix_predictions_patient_id")
+    log.create()
+    with sqlite3.connect(tmp_path / "log" / "serving.db") as connection:
+        (plan,) = connection.execute("explain query plan select count(*) from predictions where patient_id = 'p'")
+
+    assert "ix_predictions_patient_id" in plan[3]
+    assert log.count_of_patient(said().patient_id) == 1
+
+
 def test_another_schema_is_not_guessed_at(log, tmp_path):
     with sqlite3.connect(tmp_path / "log" / "serving.db") as connection:
         connection.execute("update schema_version set version = 99")
