@@ -84,14 +84,15 @@ class Story:
     first: Decision | None = None
     last: Decision | None = None
 
-    def take_in(self, patients: int, day: int) -> None:
+    def take_in(self, patients: int, day: int, key: bytes) -> None:
+        """A batch of phantoms, all of them numbered from 1; another key makes them other patients."""
         home, folders = clients.workspace(self.settings), [Path("data") / n for n in ("studies", "labels", "catalog")]
         source = home.root.parent / f"phantoms-{day}"
         write_archive(source, patients=patients, detector=DETECTOR_A, seed=4 + day)
         studies, labels, catalog = (home.root / folder for folder in folders)
         batch = intake(
             source=source, studies=studies, labels=labels, catalog=catalog, quarantine=home.state / "quarantine",
-            pseudonyms=Pseudonyms(b"p" * 32), params=load(home.root / "params.yaml").intake,
+            pseudonyms=Pseudonyms(key * 32), params=load(home.root / "params.yaml").intake,
             now=datetime(2026, 1, day, tzinfo=UTC),
         )  # fmt: skip
         home.commit_data(folders, batch.message())
@@ -130,7 +131,7 @@ def story(tmp_path_factory, empty_store) -> Story:
         # Without Prefect, which the demo has.
         patched.setattr("flows.retrain.effect", lambda function: function)
         patched.setattr("flows.retrain.tell_validation", lambda *_: None)
-        told.take_in(140, 1)
+        told.take_in(140, 1, b"p")
         told.first = retrain.fn().decision
         name = told.first.name
         approve(
@@ -143,7 +144,7 @@ def story(tmp_path_factory, empty_store) -> Story:
         with pytest.raises(PromotionRefused) as refused:
             retrain.fn()
         told.refused = str(refused.value)
-        told.take_in(60, 2)
+        told.take_in(60, 2, b"q")
         before = clients.workspace(settings).head()
         told.told = told.command("testset", "refresh", "--reason", "worn out", "--as", "reviewer")
         with pytest.raises(DataError) as blocked:
@@ -151,7 +152,10 @@ def story(tmp_path_factory, empty_store) -> Story:
         told.blocked = str(blocked.value)
         table, (refresh,) = told.accepted(), ledger.entries("refresh")
         sealed = table["patient_id"].map(lambda patient: marks([patient])[0]).isin(refresh.body["sealed"])
-        for patient in (table.loc[sealed, "patient_id"].iloc[0], table.loc[table["role"] == "train", "patient_id"][0]):
+        for patient in (
+            table.loc[sealed, "patient_id"].iloc[0],
+            table.loc[table["role"] == "train", "patient_id"].iloc[0],
+        ):
             withdraw(settings, patient, "asked by letter")
         told.last = retrain.fn().decision
     return told
