@@ -10,7 +10,7 @@ import pandas as pd
 from components.dataset.rows import rows_sha256
 from components.dataset.store import atomic_folder
 from components.errors import DataError
-from components.model import card, examples, network, sanity
+from components.model import card, examples, network, regions, sanity
 from components.model.calibrate import Calibrated
 from components.model.conversion import convert, parity, steady
 from components.model.examples import Examples
@@ -57,6 +57,9 @@ def export(
         text = card.render(training, curve, data, images, params, alike.difference, heat_map)
         (folder / parts.CARD).write_text(text, "utf-8")
         made = manifest(data, training, curve, heat_map, alike, params, len(images), accepted, folder)
+        if training.regions:
+            told = regions.check(training.regions, data, outputs, params.regions)
+            made = made.model_copy(update={"regions": told})
         (folder / parts.MANIFEST).write_bytes(made.encode())
 
 

@@ -18,18 +18,24 @@ from components.model import examples, network
 from components.model.calibrate import Calibrated
 from components.model.conversion import convert, parity, steady
 from components.model.export import export
-from components.params import Export, HeatMapChecks
+from components.params import Export
 from components.radiograph.quality import FEATURES
 from components.serving.bundle import Bundle, Graph
+from tests.model.conftest import CHECKS, REGIONS
 
 
 def run(source, bundle, parity=0.001, **changes):
     given = {"trained": source.trained, "calibration": source.calibration, "features": source.features} | changes
-    checks = HeatMapChecks(images=20, max_similarity=0.5, min_boxes=10, min_pointed=0.2)
     export(
         **(source.inputs | given),
         bundle=bundle,
-        params=Export(intended_use="decision support for research", variant="float32", parity=parity, heat_map=checks),
+        params=Export(
+            intended_use="decision support for research",
+            variant="float32",
+            parity=parity,
+            heat_map=CHECKS,
+            regions=REGIONS,
+        ),
     )
 
 
