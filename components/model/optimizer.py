@@ -35,7 +35,11 @@ def optimizer(model: Any, *, rate: float, steps: int, warmup: int, layer_decay: 
     else:
         levels = network.levels(model)
         by_level = {level: adam(rate * layer_decay**level) for level in sorted(set(levels.values()))}
-        made = keras.optimizers.MultiOptimizer(lambda variable: by_level[levels[variable.path]])
+
+        def its_own(variable: Any) -> Any:  # not a lambda: Keras writes its name into the model's file
+            return by_level[levels[variable.path]]
+
+        made = keras.optimizers.MultiOptimizer(its_own)
     made.build(model.trainable_variables)
     return made
 
