@@ -159,6 +159,17 @@ class Train(Section):
     box_weight: float = Field(
         ge=0, description="what the cells under the boxes weigh beside the image's label; 0: none"
     )
+    region_weight: float = Field(
+        ge=0, description="what the body region weighs beside the image's label; 0: not learned"
+    )
+    count_weight: float = Field(
+        ge=0, description="what the number of fractures weighs beside the image's label; 0: not learned"
+    )
+    layer_decay: float = Field(gt=0, le=1, description="learning rate of a layer beside one of twice its stride")
+    ema: float = Field(
+        ge=0, lt=1, description="memory of the average of the weights that is released; 0: the last ones"
+    )
+    mixup: float = Field(ge=0, description="alpha of the share by which images are mixed in pairs; 0: none")
     augment: Augment
     folds: Annotated[int, Field(ge=2, le=20)] | Literal[0] = Field(
         description="networks in the ensemble, each fitted without one fold of the patients; 0: one network, all"
@@ -182,6 +193,14 @@ class HeatMapChecks(Section):
     min_pointed: Share = Field(description="share of them on which its peak lies in a box; above chance is not enough")
 
 
+class RegionChecks(Section):
+    """What the region output must show on images of tune and calibrate before its word holds a case back."""
+
+    min_images: int = Field(ge=1, description="images with a region that it knows, below which it is not judged")
+    min_accuracy: Share = Field(description="lower bound of the share of them that it names right")
+    min_sure: Share = Field(description="lower bound of the same share where it gives one region .9 or more")
+
+
 class Export(Section):
     intended_use: str = Field(min_length=1, description="travels in the bundle; another one is another submission")
     variant: Literal["float32", "float16", "int8"] = Field(
@@ -189,6 +208,7 @@ class Export(Section):
     )
     parity: float = Field(gt=0, description="largest |p(TF Lite) - p(Keras)| an export may show")
     heat_map: HeatMapChecks
+    regions: RegionChecks
 
 
 Strengths = Annotated[tuple[float, ...], Field(min_length=1)]
@@ -221,7 +241,7 @@ Demand = Literal["require", "warn"]
 SliceColumn = Literal["site", "device", "view", "body_region", "sex", "age_years", "hour", "hardware"]
 # What a release is, in the parts a person would call by name (components/promotion/changes.py reads them).
 Aspect = Literal[
-    "weights", "backbone", "number_format", "calibration", "thresholds", "prediction_sets", "heat_map",
+    "weights", "backbone", "number_format", "calibration", "thresholds", "prediction_sets", "heat_map", "region_check",
     "training_data", "sites", "model_card", "input_size", "preprocessing", "body_regions", "vocabulary", "intended_use",
 ]  # fmt: skip
 

@@ -171,7 +171,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from components.model.calibrate import Calibrated
     from components.model.export import export
     from components.model.training import Training
-    from components.params import Export, HeatMapChecks
+    from components.params import Export, HeatMapChecks, RegionChecks
     from components.radiograph.deidentify import Pseudonyms
     from components.radiograph.dicom import read
     from components.radiograph.phantom import DETECTOR_A, draw
@@ -231,6 +231,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
             variant="float32",
             parity=0.001,
             heat_map=HeatMapChecks(images=4, max_similarity=0.5, min_boxes=1, min_pointed=0.2),
+            regions=RegionChecks(min_images=4, min_accuracy=0.5, min_sure=0.5),
         ),
     )
     file = folder / "bundle" / MANIFEST

@@ -36,7 +36,7 @@ SMALL = {
     "validate": {"dataset": {"min_positives": 5, "min_negatives": 5, "max_prevalence_effect": 3.2}},
     "prepare": {"size": 80},
     "train": {name.removeprefix("train."): value for name, value in CHANGES.items() if name.startswith("train.")}
-    | {"epochs": 6},
+    | {"epochs": 6, "region_weight": 0.1, "count_weight": 0.1},
     "evaluate": {"resamples": 200},
 }
 
@@ -94,6 +94,9 @@ def test_the_pipeline_ends_with_a_judged_bundle(built):
     assert bundle["thresholds"]["high_sensitivity"]["source_role"] == "tune"
     assert evaluation["format"] == 1
     assert (built / "reports/evaluation/report.html").stat().st_size > 10_000
+    region, number = evaluation["heads"]["regions"], evaluation["heads"]["counts"]
+    assert [one["name"] for one in region["each"]] == bundle["regions"]["names"] == ["arm", "leg"]
+    assert region["accuracy"]["n"] + region["untold"] == number["error"]["n"] == evaluation["images"]
 
 
 def test_a_second_run_does_nothing(built):

@@ -11,7 +11,7 @@ import numpy as np
 from components.model import network, runtime
 from components.model.calibrate import Calibrated
 from components.model.examples import Examples, spread
-from components.serving.bundle import INPUT, SIGNATURE, Graph, Outputs, Parity
+from components.serving.bundle import FRACTURES, INPUT, REGION, SIGNATURE, Graph, Outputs, Parity
 
 TIE = 1e-6  # of probability, in float32
 CHECKED = 64  # images on which the released graph is compared with the trained network, spread over the roles
@@ -35,12 +35,17 @@ def convert(model: Any, curve: Calibrated, variant: str, pixels: np.ndarray) -> 
         found = model(image, training=False)
         evidence = tf.sigmoid(found[network.EVIDENCE][..., 0])
         highest = tf.reduce_max(evidence, axis=(1, 2), keepdims=True)
-        return {
+        said = {
             "probability": tf.sigmoid(curve.slope * found[network.LOGIT] + curve.intercept),
             "logit": found[network.LOGIT],
             "heat_map": evidence / tf.maximum(highest, 1e-6),
             "embedding": found[network.EMBEDDING],
         }
+        if network.REGION in found:
+            said[REGION] = tf.nn.softmax(found[network.REGION])
+        if network.FRACTURES in found:
+            said[FRACTURES] = found[network.FRACTURES]
+        return said
 
     # TensorFlow's own calibrator of int8 warns that the interpreter it uses is deprecated.
     with tempfile.TemporaryDirectory() as temporary, runtime.silence(), warnings.catch_warnings(action="ignore"):

@@ -26,6 +26,7 @@ def join(members: Sequence[Any], *, mirror: bool) -> Any:
     keras = runtime.keras()
     inputs = keras.Input(members[0].input.shape[1:], name="image")
     logits, cells, embeddings = [], [], []
+    more: dict[str, list[Any]] = {name: [] for name in (network.REGION, network.FRACTURES)}
     for number, member in enumerate(members):
         look = keras.Model(member.input, member.output, name=f"{MEMBER}{number}")
         for mirrored in (False, True) if mirror else (False,):
@@ -33,8 +34,11 @@ def join(members: Sequence[Any], *, mirror: bool) -> Any:
             logits.append(found[network.LOGIT])
             cells.append(keras.ops.flip(found[network.EVIDENCE], axis=2) if mirrored else found[network.EVIDENCE])
             embeddings.append(found[network.EMBEDDING])
+            for name in more.keys() & found.keys():
+                more[name].append(found[name])
     mean = keras.layers.Average
-    return network.outputs_of(inputs, mean()(logits), mean()(cells), keras.layers.Concatenate()(embeddings))
+    told = {name: mean()(said) for name, said in more.items() if said}
+    return network.outputs_of(inputs, mean()(logits), mean()(cells), keras.layers.Concatenate()(embeddings), **told)
 
 
 def members_of(model: Any) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from components.dataset.rows import rows_sha256
 from components.dataset.store import atomic_folder
-from components.model import measure, mistakes
+from components.model import heads, measure, mistakes
 from components.model.comparison import Sealed
 from components.model.evaluation import FILE, PREDICTIONS, REPORT, WEAK, Evaluation, Localisation
 from components.model.explain import covered, pointing_game
@@ -52,6 +53,7 @@ class Watch:
     embeddings: dict[int, np.ndarray] = field(default_factory=dict)
     calls: dict[int, Call] = field(default_factory=dict)
     familiar: dict[int, bool] = field(default_factory=dict)
+    besides: dict[int, tuple[Mapping[str, float], float | None]] = field(default_factory=dict)
     hits: dict[int, bool] = field(default_factory=dict)
     chances: dict[int, float] = field(default_factory=dict)
 
@@ -64,6 +66,7 @@ class Watch:
         self.embeddings[row] = prediction.embedding
         self.calls[row] = prediction.call
         self.familiar[row] = prediction.familiar
+        self.besides[row] = prediction.regions, prediction.fractures
 
 
 def evaluate(
@@ -129,6 +132,7 @@ def evaluate(
         benefit=measure.benefit(labels, probabilities),
         slices=slices(sealed.table, probabilities, thresholds, params),
         robustness=sweep.found(labels, probabilities, patients, familiar),
+        heads=heads.figures([watch.besides[row] for row in range(len(labels))], sealed.table, patients, params),
     )
     errors = mistakes.mistakes(
         sealed.table,

@@ -246,10 +246,56 @@ class Robustness(_Part):
     foreign: tuple[Foreign, ...]
 
 
+class RegionRecall(_Part):
+    """Of the images of one body region, the share that is named so; None: there are none."""
+
+    name: str
+    recall: Estimate | None
+
+
+class RegionFigures(_Part):
+    """The body region that is told, against the one that is stated, over images whose region the bundle knows.
+
+    Attributes:
+        sure: the share named right of those on which one region has .9 or more; None: of none.
+        contradicted: the share on which another region has .9 or more: such a case goes to a person first.
+        untold: images of no region that it knows, or of several; no part of any figure.
+    """
+
+    accuracy: Estimate
+    sure: Estimate | None
+    contradicted: Estimate
+    untold: int
+    each: tuple[RegionRecall, ...]
+
+
+class CountFigures(_Part):
+    """The expected number of fractures against the number of boxes: mean absolute errors.
+
+    Attributes:
+        on_fractures: over images with a fracture alone; None: none has boxes.
+        of_none: the error of always saying 0.
+        uncounted: images with a fracture that nobody has located; no part of any figure.
+    """
+
+    error: Estimate
+    on_fractures: Estimate | None
+    of_none: float
+    uncounted: int
+
+
+class Heads(_Part):
+    """What the bundle says beside fracture or not; None: it does not, or no image has the label."""
+
+    regions: RegionFigures | None
+    counts: CountFigures | None
+
+
 class Evaluation(_Part):
     """evaluation.json. `sensitivity` is at the high-sensitivity point, `specificity` at the high-specificity point.
 
-    `sets` is None where the bundle is older than they are, `studies` where every study shows a fracture, or none does.
+    `sets` is None where the bundle is older than they are, `studies` where every study shows a fracture, or none does,
+    `heads` where the bundle says nothing but fracture or not.
     """
 
     format: Literal[1] = 1
@@ -278,6 +324,7 @@ class Evaluation(_Part):
     benefit: tuple[Benefit, ...]
     slices: tuple[Slice, ...]
     robustness: Robustness
+    heads: Heads | None = None
 
     def encode(self) -> bytes:
         """The same evaluation is the same bytes: sorted keys, no clock, no path."""

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from components.errors import DataError
-from components.radiograph.labels import boxes_of
+from components.radiograph.labels import UNKNOWN, boxes_of
 from components.radiograph.pixels import Transform
+
+UNTOLD = (UNKNOWN, "mixed")  # no single body region: such a picture teaches none, and is no part of its figures
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Examples:
         """(n,) float64: 1 fracture, 0 no fracture."""
         return self.table["label"].to_numpy(np.float64)
 
-    @property
+    @cached_property
     def boxes(self) -> list[np.ndarray | None]:
         """For each image (k, 4) float32 left, top, right, bottom of its fractures in the square; none without one.
 
@@ -49,6 +53,16 @@ class Examples:
             found.append(None if label == 1 and not moved else np.array(moved, np.float32).reshape(-1, 4))
         return found
 
+    @cached_property
+    def fractures(self) -> np.ndarray:
+        """(n,) float64: see `counted`."""
+        return counted(self.table)
+
+    def regions(self, names: tuple[str, ...]) -> np.ndarray:
+        """(n, k) float32: 1 at the body region of each image among the k `names`; a row of 0 where it is none."""
+        stated = self.table["body_region"].to_numpy(dtype=object)
+        return np.asarray(stated[:, None] == np.array(names, dtype=object)[None], np.float32)
+
     @property
     def counts(self) -> tuple[int, int]:
         """How many fractures, how many without."""
@@ -57,9 +71,9 @@ class Examples:
 
     @property
     def sha256(self) -> str:
-        """A hash of everything training can see: ids, roles, labels, boxes, pixels, transform."""
+        """A hash of everything training can see: ids, roles, labels, boxes, body regions, pixels, transform."""
         digest = hashlib.sha256(json.dumps([self.transform.size, self.transform.golden()]).encode())
-        for column in ("image_id", "patient_id", "role", "label", "boxes"):
+        for column in ("image_id", "patient_id", "role", "label", "boxes", "body_region"):
             digest.update("\n".join(map(str, self.table[column])).encode())
         digest.update(np.ascontiguousarray(self.pixels).tobytes())
         return digest.hexdigest()
@@ -76,6 +90,18 @@ class Examples:
                 f"{step}: role {role} has {positives} images with and {negatives} without a fracture, at least one of "
                 "each is needed; take in more labelled patients (`intake`), or review split.shares"
             )
+
+
+def vocabulary(stated: Iterable[object]) -> tuple[str, ...]:
+    """The regions that are `stated` of images, in alphabetical order; none where there are no two to tell apart."""
+    names = sorted({name for name in stated if isinstance(name, str)} - set(UNTOLD))
+    return tuple(names) if len(names) > 1 else ()
+
+
+def counted(table: pd.DataFrame) -> np.ndarray:
+    """(n,) float64: how many fractures each image has, as its boxes tell; NaN where nobody has said where they are."""
+    drawn = np.array([len(boxes_of(text)) for text in table["boxes"]], np.float64)
+    return np.where(table["label"] == 0, 0.0, np.where(drawn > 0, drawn, np.nan))
 
 
 def load(accepted: Path, prepared: Path, *, roles: tuple[str, ...]) -> Examples:

@@ -11,7 +11,7 @@ import pandas as pd
 from components.dataset.rows import rows_sha256
 from components.dataset.store import atomic_folder
 from components.errors import DataError
-from components.model import card, examples, network, sanity
+from components.model import card, examples, network, regions, sanity
 from components.model.calibrate import Calibrated
 from components.model.conversion import convert, parity, steady
 from components.model.examples import Examples
@@ -61,6 +61,9 @@ def export(
         (folder / parts.CARD).write_text(text, "utf-8")
         scope = Scope.of(np.stack(known["embedding"].to_list()))
         made = manifest(data, training, curve, heat_map, alike, scope, params, len(images), accepted, folder)
+        if training.regions:
+            told = regions.check(training.regions, data, outputs, params.regions)
+            made = made.model_copy(update={"regions": told})
         (folder / parts.MANIFEST).write_bytes(made.encode())
 
 

@@ -79,6 +79,8 @@ class Batch:
         cells: (b, side, side, 1) float32: 1 where a box touches a cell, with (b, side, side) `cell_weights`; they are 0
             all over an image whose fracture nobody has located, and add up so that a cell with a fracture weighs
             what a label does, and one without BACKGROUND of it.
+        regions: (b, k) float32: 1 at the body region, with (b,) `region_weights`, 0 where it is not known.
+        fractures: (b, 1) float32: their number, with (b,) `fracture_weights`, 0 where it is not known.
     """
 
     images: np.ndarray
@@ -86,10 +88,59 @@ class Batch:
     weights: np.ndarray
     cells: np.ndarray
     cell_weights: np.ndarray
+    regions: np.ndarray
+    region_weights: np.ndarray
+    fractures: np.ndarray
+    fracture_weights: np.ndarray
+
+
+def mixed(
+    target: np.ndarray, weight: np.ndarray, share: np.ndarray, partner: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The target and the weight whose loss is `share` of each image's own loss and the rest of its partner's.
+
+    Exact for every loss that is linear in its target, as cross-entropy and Poisson's are. Where all images weigh the
+    same it is the convex combination of the targets; what nobody knows weighs nothing, and so says nothing.
+
+    Args:
+        target: (b, ..., k), with (b, ...) `weight`.
+        share: (b,) in 0..1.
+        partner: (b,) int, the row that each is mixed with.
+
+    Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization".
+    """
+    part = share.reshape(-1, *[1] * (weight.ndim - 1)).astype(np.float32)
+    own, other = part * weight, (1 - part) * weight[partner]
+    total = own + other
+    both = own[..., None] * target + other[..., None] * target[partner]
+    return np.divide(both, total[..., None], out=target.copy(), where=total[..., None] > 0), total
+
+
+def mix(batch: Batch, alpha: float, random: np.random.Generator) -> Batch:
+    """`batch`, each image laid over another one of it, by a share drawn from Beta(alpha, alpha)."""
+    share = random.beta(alpha, alpha, len(batch.images)).astype(np.float32)
+    partner = random.permutation(len(share))
+    part = share[:, None, None, None]
+    labels, weights = mixed(batch.labels, batch.weights, share, partner)
+    cells, cell_weights = mixed(batch.cells, batch.cell_weights, share, partner)
+    regions, region_weights = mixed(batch.regions, batch.region_weights, share, partner)
+    fractures, fracture_weights = mixed(batch.fractures, batch.fracture_weights, share, partner)
+    return Batch(
+        part * batch.images + (1 - part) * batch.images[partner],
+        labels, weights, cells, cell_weights, regions, region_weights, fractures, fracture_weights,
+    )  # fmt: skip
 
 
 def batches(
-    examples: Examples, params: Augment, *, side: int, batch_size: int, seed: int, epoch: int
+    examples: Examples,
+    params: Augment,
+    *,
+    side: int,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    regions: tuple[str, ...] = (),
+    mixup: float = 0,
 ) -> Iterator[Batch]:
     """One epoch in a random order.
 
@@ -98,9 +149,13 @@ def batches(
 
     Args:
         side: of the map of cells.
+        regions: the body regions that are told apart.
+        mixup: the alpha of `mix`; 0: images stay what they are.
     """
     labels = examples.labels.astype(np.float32)
     weights, boxes = balance(labels), examples.boxes
+    where, many = examples.regions(regions), examples.fractures
+    told, counted = np.asarray(where.any(axis=1)), np.asarray(np.isfinite(many))
     order = np.random.default_rng([seed, epoch]).permutation(len(labels))
     count = max(1, len(order) // batch_size)
     size, nowhere = examples.transform.size, np.empty((0, 4), np.float32)
@@ -109,20 +164,26 @@ def batches(
         rows = order[number * batch_size : (number + 1) * batch_size]
         random = np.random.default_rng([seed, epoch, number])
         known = [boxes[row] for row in rows]
-        drawn = [
-            augment(examples.pixels[row], nowhere if where is None else where, params, random)
-            for row, where in zip(rows, known, strict=True)
+        moved = [
+            augment(examples.pixels[row], nowhere if drawn is None else drawn, params, random)
+            for row, drawn in zip(rows, known, strict=True)
         ]
-        touched = np.stack([cells(moved, side, size) for _, moved in drawn])
-        located = np.array([where is not None for where in known])[:, None, None]
+        touched = np.stack([cells(found, side, size) for _, found in moved])
+        located = np.array([drawn is not None for drawn in known])[:, None, None]
         share = touched.size / max(1, int((touched & located).sum()))
-        return Batch(
-            images=np.stack([image for image, _ in drawn])[:, :, :, None],
+        batch = Batch(
+            images=np.stack([image for image, _ in moved])[:, :, :, None],
             labels=labels[rows, None],
             weights=weights[rows],
             cells=touched[..., None].astype(np.float32),
             cell_weights=(share * located * np.where(touched, 1.0, BACKGROUND)).astype(np.float32),
+            # What is not known needs some target all the same, that of the first region or of no fracture: it weighs 0.
+            regions=np.where(told[rows, None], where[rows], np.eye(1, len(regions), dtype=np.float32)),
+            region_weights=told[rows].astype(np.float32),
+            fractures=np.nan_to_num(many[rows, None]).astype(np.float32),
+            fracture_weights=counted[rows].astype(np.float32),
         )
+        return mix(batch, mixup, random) if mixup else batch
 
     with ThreadPoolExecutor(max_workers=1) as pool:
         waiting = [pool.submit(draw, number) for number in range(min(AHEAD, count))]

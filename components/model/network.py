@@ -28,6 +28,8 @@ BOTH = "both_maps"
 EMBEDDING = "embedding"
 EVIDENCE = "evidence"
 LOGIT = "logit"
+REGION = "region"
+FRACTURES = "fractures"
 HIDDEN = 64  # channels between the maps and a cell's logit
 SHARPNESS = 4.0  # of the soft maximum: between the mean (0) and the highest cell
 RARE = -3.0  # a cell's logit before anything is learned: few cells hold a fracture
@@ -74,18 +76,23 @@ def _download(published: Published) -> Path:
         ) from error
 
 
-def build(backbone: str, size: int, weights: Path | None, dropout: float) -> Any:
-    """A classifier of one logit, positive for a fracture.
+def build(
+    backbone: str, size: int, weights: Path | None, dropout: float, *, regions: int = 0, fractures: bool = False
+) -> Any:
+    """A classifier of one logit, positive for a fracture; and, where asked for, of what else the labels say.
 
     Args:
         backbone: a name `params.Train` accepts.
         size: side of the input square, pixels.
         weights: .h5 file for the backbone; None for random weights.
         dropout: share of the embedding dropped in training.
+        regions: how many body regions it tells apart; 0: none.
+        fractures: whether it counts them.
 
     Returns:
         keras.Model, (batch, size, size, 1) 0..255 -> `logit` (batch, 1), `evidence` (batch, h, w, 1), logits of the
-        cells, and `embedding` (batch, channels).
+        cells, and `embedding` (batch, channels); also `region` (batch, regions), logits, and `fractures` (batch, 1),
+        the number that is expected.
 
     Raises:
         ConfigError: the weights are not this backbone's.
@@ -108,13 +115,19 @@ def build(backbone: str, size: int, weights: Path | None, dropout: float) -> Any
     cells = layers.Conv2D(1, 1, bias_initializer=keras.initializers.Constant(RARE), name=EVIDENCE)(local)
     strongest = (keras.ops.logsumexp(SHARPNESS * cells, axis=(1, 2)) - math.log(side * side)) / SHARPNESS
     kept = layers.Dropout(dropout, name="dropout")(embedding)
-    logit = layers.Dense(1, name=LOGIT)(layers.Concatenate(name="whole")([kept, strongest]))
-    return outputs_of(inputs, logit, cells, embedding)
+    whole = layers.Concatenate(name="whole")([kept, strongest])
+    logit = layers.Dense(1, name=LOGIT)(whole)
+    # Last: what starts at random starts where it would without them.
+    more = {REGION: layers.Dense(regions, name=REGION)(kept)} if regions else {}
+    if fractures:
+        more[FRACTURES] = layers.Dense(1, activation="softplus", name=FRACTURES)(whole)
+    return outputs_of(inputs, logit, cells, embedding, **more)
 
 
-def outputs_of(inputs: Any, logit: Any, evidence: Any, embedding: Any) -> Any:
+def outputs_of(inputs: Any, logit: Any, evidence: Any, embedding: Any, **more: Any) -> Any:
     """The model of these tensors, as `build` promises it."""
-    return runtime.keras().Model(inputs, {LOGIT: logit, EVIDENCE: evidence, EMBEDDING: embedding}, name="fracture")
+    found = {LOGIT: logit, EVIDENCE: evidence, EMBEDDING: embedding}
+    return runtime.keras().Model(inputs, found | more, name="fracture")
 
 
 def _finer(body: Any) -> Any:
@@ -147,6 +160,24 @@ def learn(model: Any, *, backbone: bool, pretrained: bool, frozen_stride: int = 
     for layer in body.layers:
         if frozen_stride > 1 and len(layer.output.shape) == 4 and layer.output.shape[1] * frozen_stride >= size:
             layer.trainable = False
+
+
+def levels(model: Any) -> dict[str, int]:
+    """By the path of each trainable weight how far it lies from the head: 0 there, and in the backbone one more for
+    every halving of the stride, from 1 in the layers whose maps are the last ones.
+
+    A layer without a map of its own (a channel's weight) belongs to the map before it.
+    """
+    body = model.get_layer(BACKBONE)
+    found = {variable.path: 0 for variable in model.trainable_variables}
+    last, side = body.output[-1].shape[1], model.input.shape[1]
+    for layer in body.layers:
+        shape = layer.output.shape
+        if len(shape) == 4 and shape[1] >= last:
+            side = shape[1]
+        for variable in layer.trainable_variables:
+            found[variable.path] = 1 + round(math.log2(side / last))
+    return found
 
 
 def _fill(body: Any, backbone: str, weights: Path) -> None:

@@ -13,7 +13,7 @@ from components.model.evaluation import WEAK, WEAK_NOTE, Evaluation
 from components.model.gallery import Gallery, Picture
 from components.model.mistakes import FALSE_ALARM, MISSED, Mistake
 from components.model.statistics import Estimate
-from components.serving.bundle import Manifest
+from components.serving.bundle import SURE, Manifest
 
 TEMPLATE = "report.html.j2"
 COLUMNS = {
@@ -57,6 +57,7 @@ def render(
         manifest=manifest,
         columns=COLUMNS,
         strengths=STRENGTHS,
+        sure=SURE,
         charts={
             "roc": charts.roc(found, labels, probabilities),
             "calibration": charts.calibration(labels, probabilities, patients),

@@ -44,6 +44,7 @@ def train(*, accepted: Path, prepared: Path, trained: Path, params: Train) -> No
     tune.require_both("tune", "train")
     given = network.pretrained(params.backbone, params.weights)
     path, origin = given if given else (None, None)
+    told = examples.vocabulary(fit.table["body_region"]) if params.region_weight else ()
     everything = [data.sha256, params.model_dump(mode="json"), _versions(), origin.sha256 if origin else None]
     key = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
     checkpoints = trained.parent / ".training"
@@ -54,14 +55,22 @@ def train(*, accepted: Path, prepared: Path, trained: Path, params: Train) -> No
     for number, (fold, seen, out) in enumerate(folds.turns(fit, params.folds, params.seed)):
         own = params.model_copy(update={"seed": params.seed + number})
         runtime.start(own.seed)
-        model = network.build(params.backbone, data.transform.size, path, params.dropout)
-        curve = Fit(model, seen, tune, own, checkpoints / f"{key[:32]}-{number}.npz").run(_progress(fold, params.folds))
+        model = network.build(
+            params.backbone,
+            data.transform.size,
+            path,
+            params.dropout,
+            regions=len(told),
+            fractures=params.count_weight > 0,
+        )
+        checkpoint = checkpoints / f"{key[:32]}-{number}.npz"
+        curve = Fit(model, seen, tune, own, checkpoint, regions=told).run(_progress(fold, params.folds))
         chosen = best(curve)
         networks.append(model)
         members.append(
             Member(fold=fold or None, best_epoch=chosen.epoch, epochs=len(curve), tune_auroc=chosen.tune_auroc)
         )
-        history += [vars(row) | ({"fold": fold} if fold else {}) for row in curve]
+        history += [row.row() | ({"fold": fold} if fold else {}) for row in curve]
         if out is not None:
             served = ensemble.join([model], mirror=True) if params.mirror else model
             unseen.append(folds.held_out(served, out, tune, fold))
@@ -75,6 +84,7 @@ def train(*, accepted: Path, prepared: Path, trained: Path, params: Train) -> No
         seed=params.seed,
         members=tuple(members),
         mirror=params.mirror,
+        regions=told,
         tune_auroc=float(auroc(tune.labels, network.logits(released, tune.pixels))),
         fractures=positives,
         no_fractures=negatives,

@@ -27,7 +27,10 @@ class Member(BaseModel):
 
 
 class Training(BaseModel):
-    """training.json: what was trained, from what, with what. tune_auroc: of what is released, the members' mean."""
+    """training.json: what was trained, from what, with what. tune_auroc: of what is released, the members' mean.
+
+    regions: the body regions that it tells apart, in the order of its output; none: it does not.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,6 +41,7 @@ class Training(BaseModel):
     seed: int
     members: tuple[Member, ...] = Field(min_length=1)
     mirror: bool
+    regions: tuple[str, ...] = ()
     tune_auroc: float
     fractures: int
     no_fractures: int

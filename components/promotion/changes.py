@@ -43,6 +43,7 @@ ASPECTS: dict[str, Aspect] = {
     "study_thresholds": "thresholds",
     "conformal": "prediction_sets",
     "heat_map": "heat_map",
+    "regions": "region_check",
     "data": "training_data",
     f"parts.{REFERENCE}": "training_data",
     f"parts.{TRAINING_IMAGES}": "training_data",

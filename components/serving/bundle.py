@@ -3,7 +3,8 @@
 A bundle is a folder of five parts and a manifest. The bundle's identity is the SHA-256 of its manifest, and the
 manifest holds the SHA-256 of every part: one hash names weights, preprocessing, calibration and thresholds.
 
-    model.tflite             (1, size, size, 1) float32 0..255 -> probability, logit, heat_map, embedding
+    model.tflite             (1, size, size, 1) float32 0..255 -> probability, logit, heat_map, embedding,
+                             and where it was trained to: region (probabilities), fractures (their expected number)
     reference.parquet        what tuning and calibration images look like (drift is measured against it)
     training_images.parquet  who must never be tested on
     model_card.md            for people
@@ -16,9 +17,9 @@ import hashlib
 import io
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +33,7 @@ from components.serving.manifest import (
     MODEL,
     PARTS,
     REFERENCE,
+    SURE,
     TRAINING_IMAGES,
     Calibration,
     Conformal,
@@ -41,6 +43,7 @@ from components.serving.manifest import (
     Model,
     Parity,
     Pretrained,
+    Regions,
     Similarity,
     StudyThresholds,
     Threshold,
@@ -56,6 +59,7 @@ __all__ = [
     "PARTS",
     "REFERENCE",
     "SIGNATURE",
+    "SURE",
     "TRAINING_IMAGES",
     "Bundle",
     "Calibration",
@@ -70,6 +74,7 @@ __all__ = [
     "Parity",
     "Prediction",
     "Pretrained",
+    "Regions",
     "Similarity",
     "StudyThresholds",
     "Threshold",
@@ -80,6 +85,8 @@ _HUSH = threading.Lock()  # standard error belongs to the whole process
 SIGNATURE = "serving_default"
 INPUT = "image"
 OUTPUTS = ("embedding", "heat_map", "logit", "probability")
+REGION = "region"
+FRACTURES = "fractures"
 
 Call = Literal["fracture", "no_fracture", "review"]
 
@@ -90,7 +97,9 @@ class Prediction:
 
     `heat_map` is float32 in 0..1, relative within the image: it shows where the evidence for a fracture lies, its
     strength is the probability's business. All zero when nothing speaks for a fracture. `familiar`: it is like the
-    bundle's reference; what is not is left to a person.
+    bundle's reference; what is not is left to a person. `regions` is the probability of each body region, empty where
+    the bundle tells none, and `region` the one it is sure of; None: of none, or its word is not heeded. `fractures` is
+    the number it expects; None where it counts none.
     """
 
     probability: float
@@ -99,16 +108,24 @@ class Prediction:
     embedding: np.ndarray
     call: Call
     familiar: bool = True
+    regions: Mapping[str, float] = field(default_factory=dict)
+    region: str | None = None
+    fractures: float | None = None
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the graph returns for one square: see `Prediction`; heat_map and embedding in the model's own shapes."""
+    """What the graph returns for one square: see `Prediction`; heat_map and embedding in the model's own shapes.
+
+    region: (k,) probabilities, in the order of the manifest's names; None where the graph tells none.
+    """
 
     probability: float
     logit: float
     heat_map: np.ndarray
     embedding: np.ndarray
+    region: np.ndarray | None = None
+    fractures: float | None = None
 
 
 class Graph:
@@ -133,8 +150,10 @@ class Graph:
         except (ValueError, RuntimeError) as error:
             raise BundleCorrupt(f"{where}: LiteRT refuses it: {' '.join(str(error).split())}") from None
         inputs = {name: tuple(int(n) for n in d["shape"]) for name, d in self._runner.get_input_details().items()}
-        outputs = tuple(sorted(self._runner.get_output_details()))
-        if inputs != {INPUT: (1, size, size, 1)} or outputs != OUTPUTS:
+        shapes = {name: tuple(int(n) for n in d["shape"]) for name, d in self._runner.get_output_details().items()}
+        outputs = tuple(sorted(shapes))
+        self.regions = shapes[REGION][-1] if REGION in shapes else 0
+        if inputs != {INPUT: (1, size, size, 1)} or tuple(sorted(set(outputs) - {REGION, FRACTURES})) != OUTPUTS:
             raise BundleCorrupt(
                 f"{where}: expected input {INPUT} (1, {size}, {size}, 1) and outputs {', '.join(OUTPUTS)}; "
                 f"found {inputs} and {', '.join(outputs)}"
@@ -152,6 +171,8 @@ class Graph:
             logit=float(found["logit"][0, 0]),
             heat_map=np.array(found["heat_map"][0]),
             embedding=np.array(found["embedding"][0]),
+            region=np.array(found[REGION][0]) if REGION in found else None,
+            fractures=float(found[FRACTURES][0, 0]) if FRACTURES in found else None,
         )
 
 
@@ -197,6 +218,12 @@ class Bundle:
             )
         # The bytes that were verified are the bytes that run: the file is not read a second time.
         graph = Graph(contents[MODEL], manifest.model.size, where=folder / MODEL, threads=threads)
+        names = manifest.regions.names if manifest.regions else ()
+        if graph.regions != len(names):
+            raise BundleCorrupt(
+                f"{folder / MODEL}: it tells {graph.regions} body regions apart, the manifest names {len(names)}; "
+                "fetch the bundle again"
+            )
         return cls(folder, manifest, found, graph, _scope(contents[REFERENCE], manifest.scope_from, folder / REFERENCE))
 
     @property
@@ -218,7 +245,17 @@ class Bundle:
         placed = np.clip(self.transform.place(found.heat_map, rows, columns), 0.0, 1.0).astype(np.float32, copy=False)
         familiar = self.scope.holds(found.embedding)
         call = self.call(found.probability) if familiar else "review"
-        return Prediction(found.probability, found.logit, placed, found.embedding, call, familiar)
+        names = self.manifest.regions.names if self.manifest.regions else ()
+        regions = {} if found.region is None else dict(zip(names, map(float, found.region), strict=True))
+        return Prediction(
+            found.probability, found.logit, placed, found.embedding, call, familiar, regions, self.sure(regions),
+            found.fractures,
+        )  # fmt: skip
+
+    def sure(self, regions: Mapping[str, float]) -> str | None:
+        """The body region that has SURE or more of these probabilities, where its check lets the bundle say so."""
+        heeded = self.manifest.regions is not None and self.manifest.regions.heeded
+        return next((name for name, value in regions.items() if heeded and value >= SURE), None)
 
     def call(self, probability: float) -> Call:
         """`no_fracture` below both thresholds, `fracture` at or above both, `review` between: a person decides."""

@@ -11,7 +11,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -184,8 +184,8 @@ class Trial:
 
     def _log(self, answer: LoggedPrediction, word: Word, champion: Word | None) -> Word:
         """One comparison. `champion`: what it said in silence; None: the answer is its word."""
-        mine = _call(word, answer.quality)
-        other = _call(champion, answer.quality) if champion else (answer.probability, answer.call)
+        mine = _call(word, answer)
+        other = _call(champion, answer) if champion else (answer.probability, answer.call)
         row = Comparison(
             stage=self.candidate.entry.hash,
             image_id=answer.image_id,
@@ -230,7 +230,7 @@ def _sound(said: Prediction, pixels: np.ndarray) -> None:
         raise ValueError("what the model says of a case cannot be logged")
 
 
-def _call(word: Word, quality: Mapping[str, Any]) -> tuple[float | None, Any]:
+def _call(word: Word, answer: LoggedPrediction) -> tuple[float | None, Any]:
     if word.said is None:
         return None, None
-    return word.said.probability, caution.abstain(word.said, quality).call
+    return word.said.probability, caution.abstain(word.said, answer.quality, answer.body_region).call

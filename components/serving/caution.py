@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from components.radiograph.labels import UNKNOWN
 from components.serving.bundle import Prediction
 
+REGION_SEEN = "region_seen"  # beside the measurements of quality: the region of a picture whose tag is contradicted
 RULES: list[tuple[str, Callable[[Any], bool], str]] = [
     ("polarity_ok", lambda v: v is False, "Light and dark may be reversed."),
     ("saturation", lambda v: v >= 0.05, "Large parts are at the limit of the detector's range."),
@@ -21,6 +23,7 @@ RULES: list[tuple[str, Callable[[Any], bool], str]] = [
     ("cnr", lambda v: v < 3, "Bone stands out little from its surroundings."),
     ("motion", lambda v: v > 8, "The picture may be blurred by movement."),
     ("clutter", lambda v: v > 50, "This does not look like a radiograph."),
+    (REGION_SEEN, lambda v: bool(v), "The picture shows another body region than its file states: {}."),
     ("familiar", lambda v: v is False, "Unlike the images that the model was checked on; it makes no call."),
 ]
 NO_RADIOGRAPH = ("grey_levels", "clutter")  # beyond these two nothing of a radiograph is left to judge
@@ -31,13 +34,24 @@ def warnings(quality: Mapping[str, Any]) -> list[str]:
     return [sentence for _, sentence in _broken(quality)]
 
 
-def abstain(said: Prediction, quality: Mapping[str, Any]) -> Prediction:
-    """`said`, with the call left to a person where the picture is no radiograph; the probability is kept for the log.
+def abstain(said: Prediction, quality: Mapping[str, Any], stated: str = UNKNOWN) -> Prediction:
+    """`said`, with the call left to a person where the picture is no radiograph, or shows another body region.
+
+    The probability is kept for the log.
 
     Args:
         quality: what `radiograph.quality.measure` says of the same picture.
+        stated: the body region that its file states.
     """
-    return replace(said, call="review") if no_radiograph(quality) else said
+    return replace(said, call="review") if no_radiograph(quality) or other_region(said, stated) else said
+
+
+def other_region(said: Prediction, stated: str) -> str | None:
+    """The body region that the bundle is sure to see where the file states another one; None: it does not object.
+
+    Nothing can be said against a region that the bundle has not learned, nor where none is stated.
+    """
+    return said.region if stated in said.regions and said.region != stated else None
 
 
 def no_radiograph(quality: Mapping[str, Any]) -> bool:
@@ -46,4 +60,5 @@ def no_radiograph(quality: Mapping[str, Any]) -> bool:
 
 
 def _broken(quality: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(name, sentence) for name, bad, sentence in RULES if (v := quality.get(name)) is not None and bad(v)]
+    told = ((name, quality.get(name), bad, sentence) for name, bad, sentence in RULES)
+    return [(name, sentence.format(v)) for name, v, bad, sentence in told if v is not None and bad(v)]

@@ -20,6 +20,8 @@ CARD = "model_card.md"
 PARTS = (MODEL, REFERENCE, TRAINING_IMAGES, CARD)
 MANIFEST = "manifest.json"
 
+SURE = 0.9  # a region's probability from which it may contradict the tag; clinical reference, section 5
+
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -129,6 +131,19 @@ UNCHECKED = HeatMap(
 )
 
 
+class Regions(_Part):
+    """The body regions that the graph tells apart, and whether one that contradicts the tag holds a case back.
+
+    Checked on images of tune and calibrate whose region is among the names.
+    """
+
+    names: tuple[str, ...] = Field(min_length=2, description="in the order of the graph's output")
+    accuracy: Estimate | None = Field(description="share whose likeliest region is the one stated; None: of no image")
+    sure: Estimate | None = Field(description="the same, where one region has SURE or more")
+    heeded: bool
+    reasons: tuple[str, ...] = Field(description="why it is not heeded; none where it is")
+
+
 class Parity(_Part):
     """The released graph beside the trained network, on images of tune and calibrate."""
 
@@ -159,6 +174,7 @@ class Manifest(_Part):
     )
     vocabulary: tuple[str, ...] = Field(description="the calls this bundle can make")
     heat_map: HeatMap = UNCHECKED
+    regions: Regions | None = Field(default=None, description="None: the graph does not tell the body region")
     parity: Parity | None = Field(default=None, description="None: the bundle is older than its record")
     intended_use: str | None = Field(default=None, description="None: the bundle is older than the statement")
     data: Data

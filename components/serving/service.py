@@ -103,8 +103,10 @@ class Service:
         bundle, version, found = serving.bundle, serving.version, word.said if word else None
         if trial and trial.candidate.bundle and found:
             bundle, version = trial.candidate.bundle, trial.candidate.version
-        said = caution.abstain(found or bundle.predict(image.pixels), measured)
+        said = caution.abstain(found or bundle.predict(image.pixels), measured, meta.body_region)
         measured["familiar"] = said.familiar
+        if seen := caution.other_region(said, meta.body_region):
+            measured[caution.REGION_SEEN] = seen
         prediction = LoggedPrediction(
             id=LoggedPrediction.key(meta.image_id, bundle.hash),
             time=self._clock(),

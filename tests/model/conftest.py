@@ -12,12 +12,15 @@ import pandas as pd
 import pytest
 
 from components.dataset.rows import write_rows
-from components.params import Augment, Calibrate, Export, HeatMapChecks, Train
+from components.params import Augment, Calibrate, Export, HeatMapChecks, RegionChecks, Train
 from components.radiograph.pixels import Transform
 from components.radiograph.quality import FEATURES
 
 SIZE = 64
 CHECKS = HeatMapChecks(images=20, max_similarity=0.5, min_boxes=10, min_pointed=0.2)
+REGIONS = RegionChecks(min_images=20, min_accuracy=0.6, min_sure=0.5)
+# Everything that is off by default, at once.
+OPTIONS = {"region_weight": 0.5, "count_weight": 0.5, "layer_decay": 0.9, "ema": 0.9, "mixup": 0.2}
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,14 @@ def squares(labels: np.ndarray, seed: int) -> tuple[np.ndarray, list[str]]:
     return np.clip(pixels, 0, 255).astype(np.uint8), boxes
 
 
-def write(folder: Path, roles: dict[str, int], *, labels: np.ndarray | None = None, seed: int = 0) -> Prepared:
-    """Write accepted/, prepared/*.npz (two shards) and features/*.parquet for `roles`: {role: images}."""
+def write(
+    folder: Path, roles: dict[str, int], *, labels: np.ndarray | None = None, seed: int = 0, regions: bool = False
+) -> Prepared:
+    """Write accepted/, prepared/*.npz (two shards) and features/*.parquet for `roles`: {role: images}.
+
+    With `regions` every other patient's images are of a leg, which is darker at the top; each tenth image is of both
+    regions, and each twelfth states none.
+    """
     role = np.repeat(list(roles), list(roles.values()))
     label = np.arange(len(role)) % 2.0 if labels is None else labels
     image_id = np.array([f"image{n:04d}" for n in range(len(role))])
@@ -87,6 +96,13 @@ def write(folder: Path, roles: dict[str, int], *, labels: np.ndarray | None = No
         }
     )
     pixels, table["boxes"] = squares(label, seed)
+    if regions:
+        number = np.arange(len(role))
+        leg = number // 2 % 2 == 1
+        pixels[leg, :20] //= 2
+        table["body_region"] = np.where(leg, "leg", "hand")
+        table.loc[number % 10 == 9, "body_region"] = "mixed"
+        table.loc[number % 12 == 11, "body_region"] = "unknown"
     write_rows(folder / "accepted", table)
     for shard in range(2):
         rows = slice(shard, None, 2)
@@ -112,6 +128,11 @@ def settings(**changes: object) -> Train:
             "dropout": 0.1,
             "frozen_stride": 1,
             "box_weight": 1.0,
+            "region_weight": 0,
+            "count_weight": 0,
+            "layer_decay": 1,
+            "ema": 0,
+            "mixup": 0,
             "augment": Augment(rotate_degrees=10, translate=0.05, scale=0.1, exposure=0.1, noise=0.02, flip=True),
             "folds": 0,
             "mirror": False,
@@ -159,7 +180,9 @@ def released(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path
     from components.model.export import export
 
     bundle = tmp_path_factory.mktemp("released") / "bundle"
-    params = Export(intended_use="decision support for research", variant="float32", parity=0.001, heat_map=CHECKS)
+    params = Export(
+        intended_use="decision support for research", variant="float32", parity=0.001, heat_map=CHECKS, regions=REGIONS
+    )
     given = {"trained": trained.trained, "calibration": trained.calibration, "features": trained.features}
     export(**trained.inputs, **given, bundle=bundle, params=params)
     return bundle

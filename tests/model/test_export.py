@@ -18,18 +18,24 @@ from components.model import examples, network
 from components.model.calibrate import Calibrated
 from components.model.conversion import convert, parity, steady
 from components.model.export import export
-from components.params import Export, HeatMapChecks
+from components.params import Export
 from components.radiograph.quality import FEATURES
 from components.serving.bundle import Bundle, Graph
+from tests.model.conftest import CHECKS, REGIONS
 
 
 def run(source, bundle, parity=0.001, **changes):
     given = {"trained": source.trained, "calibration": source.calibration, "features": source.features} | changes
-    checks = HeatMapChecks(images=20, max_similarity=0.5, min_boxes=10, min_pointed=0.2)
     export(
         **(source.inputs | given),
         bundle=bundle,
-        params=Export(intended_use="decision support for research", variant="float32", parity=parity, heat_map=checks),
+        params=Export(
+            intended_use="decision support for research",
+            variant="float32",
+            parity=parity,
+            heat_map=CHECKS,
+            regions=REGIONS,
+        ),
     )
 
 
@@ -142,6 +148,12 @@ def test_the_manifest_names_everything(trained, released):
     }
     assert manifest["vocabulary"] == ["fracture", "no_fracture", "review"]
     assert manifest["model"]["backbone"] == "residual"
+
+
+def test_a_graph_that_tells_nothing_else_has_no_word_of_it(released):
+    """A network without further outputs gives the manifest of a bundle from before there were any."""
+    assert "regions" not in json.loads((released / "manifest.json").read_text())
+    assert (Bundle.open(released).graph.regions, Bundle.open(released).sure({})) == (0, None)
 
 
 def test_the_card_says_what_the_model_is_for(released):

@@ -11,7 +11,18 @@ import pandas as pd
 import pytest
 
 from components.model import measure
-from components.model.evaluation import Evaluation, Foreign, Localisation, Perturbed, Polarity, Robustness
+from components.model.evaluation import (
+    CountFigures,
+    Evaluation,
+    Foreign,
+    Heads,
+    Localisation,
+    Perturbed,
+    Polarity,
+    RegionFigures,
+    RegionRecall,
+    Robustness,
+)
 from components.model.gallery import Gallery, draw
 from components.model.mistakes import Mistake, Neighbour
 from components.model.report import estimate, render
@@ -20,7 +31,7 @@ from components.model.statistics import Estimate
 from components.model.studies import Studies
 from components.params import Evaluate
 from components.radiograph.labels import Box
-from components.serving.bundle import Bundle, Prediction, StudyThresholds, Threshold, Thresholds
+from components.serving.bundle import Bundle, Prediction, Regions, StudyThresholds, Threshold, Thresholds
 from tests.sweeps import QUICK
 
 IMAGES = 200
@@ -53,6 +64,21 @@ ROBUSTNESS = Robustness(
 )
 
 
+HEADS = Heads(
+    regions=RegionFigures(
+        accuracy=Estimate(0.95, 0.9, 0.98, 190),
+        sure=Estimate(0.98, 0.94, 0.99, 150),
+        contradicted=Estimate(0.016, 0.005, 0.046, 190),
+        untold=10,
+        each=(
+            RegionRecall(name="hand <i>", recall=Estimate(0.96, 0.9, 0.99, 90)),
+            RegionRecall(name="leg", recall=None),
+        ),
+    ),
+    counts=CountFigures(error=Estimate(0.4, 0.3, 0.5, 160), on_fractures=None, of_none=0.36, uncounted=40),
+)
+
+
 @pytest.fixture(scope="module")
 def page(tiny_bundle: Path) -> str:
     """A report with misses, false alarms, an insufficient slice and a site whose name would break HTML."""
@@ -70,7 +96,8 @@ def page(tiny_bundle: Path) -> str:
         gallery.offer(row, random.integers(0, 255, (40, 30)).astype(np.uint8), seen, [])
     auroc, auprc = measure.ranking(labels, p, patients, PARAMS)
     points = measure.points(labels, p, patients, CUTS, PARAMS)
-    manifest = Bundle.open(tiny_bundle).manifest
+    regions = Regions(names=("hand", "leg"), accuracy=None, sure=None, heeded=False, reasons=("too few images",))
+    manifest = Bundle.open(tiny_bundle).manifest.model_copy(update={"regions": regions})
     found = Evaluation(
         bundle_hash="ab" * 32,
         accepted_sha256="cd" * 32,
@@ -97,6 +124,7 @@ def page(tiny_bundle: Path) -> str:
         benefit=measure.benefit(labels, p),
         slices=slices(table, p, CUTS, PARAMS),
         robustness=ROBUSTNESS,
+        heads=HEADS,
     )
     near = Neighbour(image_id="i7", likeness=0.91, label=1.0, probability=0.8)
     missed = [
@@ -135,6 +163,16 @@ def test_names_from_the_data_are_text(page):
     """A site's name cannot become markup."""
     assert "north &lt;b&gt;" in page
     assert "north <b>" not in page
+
+
+def test_region_and_number_have_their_denominators(page):
+    """And it is said that a contradiction holds no case back, and why."""
+    text = re.sub(r"<[^>]+>", "", page)
+
+    assert "Body region named right.950 (.900–.980) of 190" in text  # noqa: RUF001
+    assert "of hand &lt;i&gt;.960" in text
+    assert "A contradiction holds no case back: too few images." in text
+    assert ".400 (.300–.500) of 160; always saying none: 0.360" in text  # noqa: RUF001
 
 
 def test_ids_are_unique(page):

@@ -14,12 +14,18 @@ from components.model.card import render
 from components.model.examples import spread
 from components.model.sanity import cascade, check, correlations, depths, redraw
 from components.model.training import Training
-from components.params import Export, HeatMapChecks
+from components.params import Export, HeatMapChecks, RegionChecks
 from components.radiograph.labels import boxes_of
 from components.serving.bundle import Bundle, Outputs
 
 CHECKS = HeatMapChecks(images=16, max_similarity=0.5, min_boxes=10, min_pointed=0.2)
-EXPORT = Export(intended_use="research on wrists", variant="float32", parity=0.01, heat_map=CHECKS)
+EXPORT = Export(
+    intended_use="research on wrists",
+    variant="float32",
+    parity=0.01,
+    heat_map=CHECKS,
+    regions=RegionChecks(min_images=50, min_accuracy=0.8, min_sure=0.9),
+)
 
 
 @pytest.fixture(scope="module")

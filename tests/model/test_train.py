@@ -43,10 +43,11 @@ def test_the_record_tells_what_was_trained(trained):
 
 
 def test_the_learning_curve_is_kept(trained):
-    """One row an epoch, best epoch among them."""
+    """One row an epoch, best epoch among them; of what was not learned there is no figure."""
     rows = json.loads((trained.trained / "history.json").read_text())
 
     assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
+    assert set(rows[0]) == {"epoch", "phase", "learning_rate", "loss", "box_loss", "tune_loss", "tune_auroc"}
     assert max(row["tune_auroc"] for row in rows) == Training.read(trained.trained).tune_auroc
 
 
