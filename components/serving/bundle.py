@@ -40,6 +40,7 @@ from components.serving.manifest import (
     Manifest,
     Model,
     Parity,
+    PredictionSet,
     Pretrained,
     Similarity,
     StudyThresholds,
@@ -69,6 +70,7 @@ __all__ = [
     "Outputs",
     "Parity",
     "Prediction",
+    "PredictionSet",
     "Pretrained",
     "Similarity",
     "StudyThresholds",
@@ -90,7 +92,8 @@ class Prediction:
 
     `heat_map` is float32 in 0..1, relative within the image: it shows where the evidence for a fracture lies, its
     strength is the probability's business. All zero when nothing speaks for a fracture. `familiar`: it is like the
-    bundle's reference; what is not is left to a person.
+    bundle's reference; what is not is left to a person. `prediction_set`: the labels that are not ruled out; None for a
+    picture that is not familiar, of which sets promise nothing, and from a bundle that is older than they are.
     """
 
     probability: float
@@ -99,6 +102,7 @@ class Prediction:
     embedding: np.ndarray
     call: Call
     familiar: bool = True
+    prediction_set: PredictionSet | None = None
 
 
 @dataclass(frozen=True)
@@ -218,7 +222,9 @@ class Bundle:
         placed = np.clip(self.transform.place(found.heat_map, rows, columns), 0.0, 1.0).astype(np.float32, copy=False)
         familiar = self.scope.holds(found.embedding)
         call = self.call(found.probability) if familiar else "review"
-        return Prediction(found.probability, found.logit, placed, found.embedding, call, familiar)
+        cuts = self.manifest.conformal
+        left = cuts.prediction_set(found.probability) if cuts and familiar else None
+        return Prediction(found.probability, found.logit, placed, found.embedding, call, familiar, left)
 
     def call(self, probability: float) -> Call:
         """`no_fracture` below both thresholds, `fracture` at or above both, `review` between: a person decides."""
@@ -227,11 +233,6 @@ class Bundle:
         if probability < min(cuts):
             return "no_fracture"
         return "fracture" if probability >= max(cuts) else "review"
-
-    def settled(self, probability: float) -> bool:
-        """Whether the image's prediction set is one label; a bundle without sets says nothing against any image."""
-        sets = self.manifest.conformal
-        return sets is None or len(sets.labels(probability)) == 1
 
 
 def _scope(content: bytes, where: Path) -> Scope:

@@ -32,12 +32,12 @@ def warnings(quality: Mapping[str, Any]) -> list[str]:
 
 
 def abstain(said: Prediction, quality: Mapping[str, Any]) -> Prediction:
-    """`said`, with the call left to a person where the picture is no radiograph; the probability is kept for the log.
+    """`said`; of what is no radiograph without call and set, but with the probability, for the log.
 
     Args:
         quality: what `radiograph.quality.measure` says of the same picture.
     """
-    return replace(said, call="review") if no_radiograph(quality) else said
+    return replace(said, call="review", prediction_set=None) if no_radiograph(quality) else said
 
 
 def no_radiograph(quality: Mapping[str, Any]) -> bool:

@@ -76,11 +76,22 @@ class StudyThresholds(_Part):
     noisy_or: Thresholds
 
 
-class Conformal(_Part):
-    """Sets of labels that miss at most `alpha` of the fractures, and of the others (components/model/conformal.py).
+class PredictionSet(_Part):
+    """The labels that are not ruled out for one image: one, both, or none.
 
-    An image whose set is not one label is a person's to look at first.
+    Settled, one label, says what is left; an image that is not is a person's to look at first.
     """
+
+    labels: tuple[str, ...] = Field(description="fracture, no_fracture, both or neither")
+    coverage: float = Field(gt=0, lt=1, description="share of either class whose sets hold their label, as promised")
+
+    @property
+    def settled(self) -> bool:
+        return len(self.labels) == 1
+
+
+class Conformal(_Part):
+    """Sets of labels that miss at most `alpha` of the fractures, and of the others (components/model/conformal.py)."""
 
     alpha: float = Field(gt=0, lt=1)
     fracture_from: Probability = Field(description="`fracture` is in the set at or above this calibrated probability")
@@ -93,6 +104,10 @@ class Conformal(_Part):
         """The set of one image: one label, both, or none."""
         inside = {FRACTURE: probability >= self.fracture_from, NO_FRACTURE: probability <= self.no_fracture_to}
         return tuple(label for label, member in inside.items() if member)
+
+    def prediction_set(self, probability: float) -> PredictionSet:
+        """The set of one image, with what it promises."""
+        return PredictionSet(labels=self.labels(probability), coverage=1 - self.alpha)
 
 
 class Similarity(_Part):
