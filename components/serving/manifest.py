@@ -69,11 +69,28 @@ class Thresholds(_Part):
     high_specificity: Threshold
 
 
+class Attention(_Part):
+    """A learned rule for the one probability of a study: a weighted mean of its images' logits (model/studies.py)."""
+
+    sharpness: float = Field(description="weight of an image in the softmax, by its logit: 0 is the mean")
+    confidence: float = Field(description="the same, by the size of its logit: how sure it is, either way")
+    views: float = Field(description="added to the logit, times the logarithm of the number of images")
+    studies: int = Field(gt=0, description="of several images, that it was fitted on")
+    source_role: Literal["tune"]
+    thresholds: Thresholds
+
+    @property
+    def rule(self) -> tuple[float, float, float]:
+        return self.sharpness, self.confidence, self.views
+
+
 class StudyThresholds(_Part):
     """For the one probability that several images of an examination give, by the rule that gives it."""
 
     maximum: Thresholds
     noisy_or: Thresholds
+    attention: Attention | None = Field(default=None, description="None: not fitted, or the bundle is older than it")
+    no_attention: str | None = Field(default=None, description="why it was not fitted")
 
 
 class PredictionSet(_Part):

@@ -143,14 +143,16 @@ def _report(
 
     fracture = sr.CodedConcept("125605004", "SCT", "Fracture of bone")
     version = bundle_hash[:16]
-    calls = [("call", "Call at the frozen operating points", said.call, CALLS[said.call])]
+    answers: list[tuple[str, str, str, str]] = [
+        ("call", "Call at the frozen operating points", said.call, CALLS[said.call])
+    ]
     parameters = [
         f"bundle_sha256={bundle_hash}",
         f"high_sensitivity_threshold={manifest.thresholds.high_sensitivity.threshold:.6f}",
         f"high_specificity_threshold={manifest.thresholds.high_specificity.threshold:.6f}",
     ]
     if left := said.prediction_set:
-        calls.append(("prediction-set", "Labels that are not ruled out", *SETS[left.labels]))
+        answers.append(("prediction-set", "Labels that are not ruled out", *SETS[left.labels]))
         parameters.append(f"prediction_set_coverage={left.coverage:g} of fractures, and of the others")
     algorithm = sr.AlgorithmIdentification(
         name=MODEL_NAME,
@@ -174,7 +176,7 @@ def _report(
             sr.QualitativeEvaluation(
                 name=sr.CodedConcept(name, SCHEME, about), value=sr.CodedConcept(value, SCHEME, meaning)
             )
-            for name, about, value, meaning in calls
+            for name, about, value, meaning in answers
         ],
         source_images=[
             sr.SourceImageForMeasurementGroup(
