@@ -12,7 +12,8 @@ from components.radiograph import dicom, quality
 from components.radiograph.burned_in import clean
 from components.radiograph.deidentify import Pseudonyms
 from components.serving import caution
-from components.serving.cases import confidence
+from components.serving.bundle import PredictionSet
+from components.serving.cases import confidence, what_is_left
 from components.serving.champion import Champion, Serving
 from components.serving.results import write_results
 from components.settings import Settings
@@ -29,6 +30,7 @@ class FileResult(BaseModel):
     image_id: str | None = None
     probability: float | None = None
     call: str | None = None
+    prediction_set: PredictionSet | None = None
     version: str | None = None
     refused: str | None = None
     written: list[str] = []
@@ -37,10 +39,11 @@ class FileResult(BaseModel):
         """One line."""
         if self.probability is None:
             return f"file {self.number}: refused: {self.refused}"
+        left = f"; {what_is_left(self.prediction_set)}" if self.prediction_set else ""
         saved = f"; written: {', '.join(self.written)}" if self.written else ""
         return (
             f"file {self.number}: {(self.call or '').replace('_', ' ')}, probability {self.probability:.3f} "
-            f"({confidence(self.probability)}), version {self.version}, image {self.image_id}{saved}"
+            f"({confidence(self.probability)}), version {self.version}, image {self.image_id}{left}{saved}"
         )
 
 
@@ -75,6 +78,7 @@ def _one(
         image_id=image.meta.image_id,
         probability=said.probability,
         call=said.call,
+        prediction_set=said.prediction_set,
         version=serving.version,
         written=[path.name for path in written],
     )

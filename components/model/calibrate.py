@@ -19,7 +19,7 @@ from components.model.statistics import high_sensitivity_threshold, high_specifi
 from components.model.studies import Studies
 from components.model.training import MODEL
 from components.params import Calibrate
-from components.serving.bundle import Calibration, Conformal, StudyThresholds, Threshold, Thresholds
+from components.serving.bundle import Attention, Calibration, Conformal, StudyThresholds, Threshold, Thresholds
 
 
 class Calibrated(Calibration):
@@ -68,12 +68,7 @@ def calibrate(*, accepted: Path, prepared: Path, trained: Path, calibration: Pat
         source_role="calibrate",
         n=len(fit.table),
         thresholds=frozen(tune.labels, probabilities, params),
-        study_thresholds=StudyThresholds(
-            maximum=frozen(studies.labels, studies.maximum(probabilities), params),
-            noisy_or=frozen(studies.labels, studies.noisy_or(probabilities), params),
-        )
-        if studies.judgeable
-        else None,
+        study_thresholds=_of_studies(studies, probabilities, params) if studies.judgeable else None,
         conformal=conformal(
             fit.labels,
             sigmoid(slope * logits + intercept),
@@ -83,6 +78,26 @@ def calibrate(*, accepted: Path, prepared: Path, trained: Path, calibration: Pat
     )
     with atomic_path(calibration) as temporary:
         temporary.write_text(json.dumps(found.model_dump(mode="json"), indent=2, sort_keys=True) + "\n")
+
+
+def _of_studies(studies: Studies, probabilities: np.ndarray, params: Calibrate) -> StudyThresholds:
+    """Thresholds of every rule, and the learned rule itself where `tune` has studies enough; it is fitted there too."""
+    rule, attention = studies.fit(probabilities), None
+    if not isinstance(rule, str):
+        attention = Attention(
+            sharpness=rule[0],
+            confidence=rule[1],
+            views=rule[2],
+            studies=int((studies.images > 1).sum()),
+            source_role="tune",
+            thresholds=frozen(studies.labels, studies.attention(probabilities, rule), params),
+        )
+    return StudyThresholds(
+        maximum=frozen(studies.labels, studies.maximum(probabilities), params),
+        noisy_or=frozen(studies.labels, studies.noisy_or(probabilities), params),
+        attention=attention,
+        no_attention=rule if isinstance(rule, str) else None,
+    )
 
 
 def frozen(labels: np.ndarray, probabilities: np.ndarray, params: Calibrate) -> Thresholds:

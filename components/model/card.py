@@ -14,7 +14,7 @@ from components.model.evaluation import WEAK, WEAK_NOTE
 from components.model.examples import Examples
 from components.model.training import Training
 from components.params import Export
-from components.serving.bundle import Conformal, HeatMap, Thresholds
+from components.serving.bundle import Conformal, HeatMap, StudyThresholds, Thresholds
 
 _TEMPLATE = """\
 # Model card
@@ -68,6 +68,7 @@ choosing images, of these sites and regions:
 | High-specificity threshold, chosen on `tune` | {high:.4f} |
 | The same two for a study: highest probability of its images | {maximum} |
 | The same two for a study: noisy-or over its images | {noisy_or} |
+| The same two for a study: attention over its images, learned on `tune` | {attention} |
 | Prediction sets, fixed on `calibrate` | {sets} |
 | Largest difference of probability, released graph against trained network | {gap:.1e} |
 | Seed | {seed} |
@@ -142,6 +143,7 @@ def render(
         high=curve.thresholds.high_specificity.threshold,
         maximum=_pair(curve.study_thresholds.maximum if curve.study_thresholds else None),
         noisy_or=_pair(curve.study_thresholds.noisy_or if curve.study_thresholds else None),
+        attention=_attention(curve.study_thresholds),
         sets=_sets(curve.conformal),
         gap=gap,
         versions=", ".join(f"{name} {number}" for name, number in sorted(training.versions.items())),
@@ -152,6 +154,16 @@ def _pair(thresholds: Thresholds | None) -> str:
     if thresholds is None:
         return "none: `tune` has no studies of both kinds"
     return f"{thresholds.high_sensitivity.threshold:.4f}, {thresholds.high_specificity.threshold:.4f}"
+
+
+def _attention(studies: StudyThresholds | None) -> str:
+    if studies is None or studies.attention is None:
+        return f"none: {studies.no_attention}" if studies and studies.no_attention else _pair(None)
+    sharpness, confidence, views = studies.attention.rule
+    return (
+        f"{_pair(studies.attention.thresholds)}; weights softmax({sharpness:.2f} logit {confidence:+.2f} size), "
+        f"{views:+.2f} times the logarithm of their number, from {studies.attention.studies} studies"
+    )
 
 
 def _sets(cuts: Conformal) -> str:

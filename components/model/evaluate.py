@@ -10,7 +10,7 @@ import numpy as np
 
 from components.dataset.rows import rows_sha256
 from components.dataset.store import atomic_folder
-from components.model import heads, measure, mistakes
+from components.model import chai, heads, measure, mistakes
 from components.model.comparison import Sealed
 from components.model.evaluation import FILE, PREDICTIONS, REPORT, WEAK, Evaluation, Localisation
 from components.model.explain import covered, pointing_game
@@ -79,7 +79,7 @@ def evaluate(
     evaluation: Path,
     params: Evaluate,
 ) -> None:
-    """Write the folder `evaluation`: evaluation.json, predictions.parquet, errors.csv, report.html.
+    """Write the folder `evaluation`: evaluation.json, predictions.parquet, errors.csv, report.html, model_card.xml.
 
     Raises:
         DataError: the test set has no fractures, or nothing but fractures; or images have no quality
@@ -149,3 +149,4 @@ def evaluate(
         (draft / mistakes.FILE).write_text(mistakes.as_csv(errors, sealed.table), encoding="utf-8")
         page = render(found, labels, probabilities, patients, watch.gallery, model.manifest, errors)
         (draft / REPORT).write_text(page, encoding="utf-8")
+        (draft / chai.FILE).write_bytes(chai.render(found, model.manifest))

@@ -144,6 +144,8 @@ class StudyFigures(_Part):
         mixed: studies that show a fracture on some of their images only.
         incomplete: studies of which the test set holds some images and leaves others out.
         as_served: a study is called when any of its images is, at the thresholds frozen on images.
+        attention: by the rule that was learned on studies of `tune`; `attention_gain`: of AUROC over the maximum, on
+            the same studies; `no_attention`: why the bundle holds no such rule. None: there is no more to say.
     """
 
     studies: int
@@ -155,6 +157,9 @@ class StudyFigures(_Part):
     as_served: StudyPoints
     maximum: Combined
     noisy_or: Combined
+    attention: Combined | None = None
+    attention_gain: Estimate | None = None
+    no_attention: str | None = None
 
 
 class Slice(_Part):

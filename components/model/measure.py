@@ -164,6 +164,8 @@ def studies(
     if not of.judgeable:
         return None
     highest, either = of.maximum(probabilities), of.noisy_or(probabilities)
+    learned = frozen.attention if frozen else None
+    pooled = of.attention(probabilities, learned.rule) if learned else None
     return StudyFigures(
         studies=len(of.labels),
         several=int((of.images > 1).sum()),
@@ -174,7 +176,21 @@ def studies(
         as_served=_study_points(of, highest, images),
         maximum=_combined(of, highest, frozen.maximum if frozen else None, params),
         noisy_or=_combined(of, either, frozen.noisy_or if frozen else None, params),
+        attention=_combined(of, pooled, learned.thresholds, params) if learned and pooled is not None else None,
+        attention_gain=_gain(of, pooled, highest, params) if pooled is not None else None,
+        no_attention=frozen.no_attention if frozen else None,
     )
+
+
+def _gain(of: Studies, mine: np.ndarray, other: np.ndarray, params: Evaluate) -> Estimate:
+    """AUROC of one score minus that of another, of the same studies; the interval draws patients."""
+    areas = [auroc_of(of.labels, scores) for scores in (mine, other)]
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        return areas[0](weights) - areas[1](weights)
+
+    draws = bootstrap(of.patients, statistic, resamples=params.resamples, seed=params.seed)
+    return known(percentile(float(statistic(np.ones((1, len(of.labels))))[0, 0]), draws[:, 0], len(of.labels)))
 
 
 def _combined(of: Studies, probabilities: np.ndarray, at: Thresholds | None, params: Evaluate) -> Combined:

@@ -8,6 +8,8 @@ may be looked at every day without spending its error rate.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
@@ -15,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from components import params
 from components.errors import DataError
 from components.model.statistics import Estimate
+from components.radiograph.labels import FRACTURE, NO_FRACTURE
 
 RESAMPLES = 2000
 # What the e-process bets on: mostly on a loss of 0.10, the rest spread, so that a collapse is seen at once.
@@ -32,6 +35,8 @@ class AuditedPerformance(BaseModel):
         cases: predictions.  audited: drawn for the audit.  read: of those, settled by blinded readers.
         sensitivity, specificity: inverse-probability weighted; None without positives (negatives).
         naive_sensitivity, naive_specificity: over every settled case. Biased: shown to warn, never to decide.
+        fracture_covered, no_fracture_covered: share of the audited cases of a class whose prediction set holds their
+            label, weighted likewise, of those that have a set; `promised` is the coverage of the sets; None without.
         e_value: evidence against "sensitivity >= floor"; 1 is none.
         alarm: the e-value reached 1 / alpha.
     """
@@ -47,6 +52,9 @@ class AuditedPerformance(BaseModel):
     specificity: Estimate | None
     naive_sensitivity: Estimate | None
     naive_specificity: Estimate | None
+    fracture_covered: Estimate | None
+    no_fracture_covered: Estimate | None
+    promised: float | None
     floor: float
     e_value: float
     alarm: bool
@@ -86,16 +94,20 @@ def audited(*, cases: pd.DataFrame, params: params.Monitor, seed: int = 0) -> Au
         floor=params.sensitivity_floor,
         lowest=float(chance.min()) if len(chance) else 1.0,
     )
+    sets = read[read["prediction_set"].notna()] if "prediction_set" in read else read.iloc[:0]
     figures = AuditedPerformance(
         cases=len(cases),
         audited=int(cases["audit"].astype(bool).sum()),
         read=len(read),
         positives=len(positive),
         negatives=int((read["label"] == 0).sum()),
-        sensitivity=_rate(read, 1, weighted=True, seed=seed),
-        specificity=_rate(read, 0, weighted=True, seed=seed),
-        naive_sensitivity=_rate(settled, 1, weighted=False, seed=seed),
-        naive_specificity=_rate(settled, 0, weighted=False, seed=seed),
+        sensitivity=_rate(read, 1, _called, weighted=True, seed=seed),
+        specificity=_rate(read, 0, _called, weighted=True, seed=seed),
+        naive_sensitivity=_rate(settled, 1, _called, weighted=False, seed=seed),
+        naive_specificity=_rate(settled, 0, _called, weighted=False, seed=seed),
+        fracture_covered=_rate(sets, 1, _covered, weighted=True, seed=seed),
+        no_fracture_covered=_rate(sets, 0, _covered, weighted=True, seed=seed),
+        promised=sets["prediction_set"].iloc[-1]["coverage"] if len(sets) else None,
         floor=params.sensitivity_floor,
         e_value=e,
         alarm=e >= 1 / params.alpha,
@@ -131,12 +143,30 @@ def e_value(detected: np.ndarray, inclusion: np.ndarray, patients: np.ndarray, *
     return float(np.exp(np.minimum(np.logaddexp.reduce(wealth + np.log(weight)), 700.0)))
 
 
-def _rate(cases: pd.DataFrame, label: int, *, weighted: bool, seed: int) -> Estimate | None:
-    """Share of the cases of this label that were called right, with a patient-clustered bootstrap interval."""
+def _called(cases: pd.DataFrame, label: int) -> np.ndarray:
+    """Whether the call is right."""
+    return np.asarray(cases["call"].ne("no_fracture") == bool(label))
+
+
+def _covered(cases: pd.DataFrame, label: int) -> np.ndarray:
+    """Whether the label is in the prediction set."""
+    name = FRACTURE if label else NO_FRACTURE
+    return np.array([name in found["labels"] for found in cases["prediction_set"]], dtype=bool)
+
+
+def _rate(
+    cases: pd.DataFrame,
+    label: int,
+    judge: Callable[[pd.DataFrame, int], np.ndarray],
+    *,
+    weighted: bool,
+    seed: int,
+) -> Estimate | None:
+    """Share of the cases of this label that are right by `judge`, with a patient-clustered bootstrap interval."""
     chosen = cases[cases["label"] == label]
     if chosen.empty:
         return None
-    right = (chosen["call"].ne("no_fracture") == bool(label)).to_numpy(dtype=float)
+    right = judge(chosen, label).astype(float)
     weight = 1 / chosen["inclusion_probability"].to_numpy(dtype=float) if weighted else np.ones(len(chosen))
     _, patient = np.unique(chosen["patient_id"].astype(str).to_numpy(), return_inverse=True)
     good, total = np.bincount(patient, weights=weight * right), np.bincount(patient, weights=weight)
@@ -170,6 +200,12 @@ def _reasons(found: AuditedPerformance, params: params.Monitor) -> tuple[str, ..
             f"corrections alone suggest a sensitivity of {naive.value:.3f}; the audit says {honest.value:.3f}: "
             "people look where the model points"
         )
+    for name, covered in (("fractures", found.fracture_covered), ("no fracture", found.no_fracture_covered)):
+        if found.promised and covered and covered.high < found.promised:
+            lines.append(
+                f"prediction sets hold {covered} of {covered.n} audited cases ({name}) and promise {found.promised:g}: "
+                "calibrate on images that are like today's"
+            )
     if not found.positives:
         lines.append(
             f"no audited fracture yet ({found.read} of {found.audited} audited cases read): sensitivity unknown"

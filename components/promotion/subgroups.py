@@ -163,7 +163,7 @@ def _loss(
     error = found.errors[0 if kind == "sensitivity" else 1]
     difference: Estimate = getattr(found, kind)
     if point in other.repaired:
-        # `matched` has no made-up patients: where the bundles hardly disagree, its own error may be 0.
+        # `matched` draws patients: where the bundles hardly disagree, its own error may be 0.
         difference, error = found.matched, max(error, found.errors[2])
     class_ = of.labels == (1 if kind == "sensitivity" else 0)
     freedom = len(set(of.patients[member & class_])) - 1

@@ -32,7 +32,8 @@ from components.errors import (
 )
 from components.radiograph.labels import Box
 from components.serving import caution, review
-from components.serving.cases import Case, LoggedPrediction, confidence
+from components.serving.bundle import PredictionSet
+from components.serving.cases import Case, LoggedPrediction, confidence, what_is_left
 from components.serving.champion import Off, Serving
 from components.serving.door import Door, refuse
 from components.serving.service import Service, ServiceConfig
@@ -44,7 +45,7 @@ WITHHELD = "withheld: this case is being read blind first"
 
 
 class Answer(BaseModel):
-    """As the API shows a prediction. `probability` and `call` are null while it is read blind or AI output is off."""
+    """As the API shows a prediction. What the model says is null while the case is read blind or AI output is off."""
 
     id: str
     time: datetime
@@ -54,9 +55,14 @@ class Answer(BaseModel):
     body_region: str
     version: str
     bundle_hash: str
-    probability: float | None
-    call: str | None
-    confidence: str
+    probability: float | None = Field(description="calibrated probability of a fracture; null while hidden")
+    call: str | None = Field(description="fracture, no_fracture or review; null while hidden")
+    confidence: str = Field(description="the probability in words, or why it is hidden")
+    prediction_set: PredictionSet | None = Field(
+        description="labels that are not ruled out, and the coverage promised for either class; null while hidden, for "
+        "a picture that is unlike the bundle's reference, and from a bundle without such sets"
+    )
+    not_ruled_out: str | None = Field(description="the prediction set in words; null where there is none")
     audit: bool
     inclusion_probability: float
     withheld: bool
@@ -209,10 +215,13 @@ def _answer(service: Service, case: Case) -> Answer:
     said: LoggedPrediction = case.prediction
     off = service.silence()
     hidden = off is not None or service.withheld(case)
+    left = None if hidden else said.prediction_set
     return Answer(
-        **said.model_dump(include=set(Answer.model_fields) - {"probability", "call"}),
+        **said.model_dump(include=set(Answer.model_fields) - {"probability", "call", "prediction_set"}),
         probability=None if hidden else said.probability,
         call=None if hidden else said.call,
+        prediction_set=left,
+        not_ruled_out=what_is_left(left) if left else None,
         confidence=off.sentence if off else WITHHELD if hidden else confidence(said.probability),
         withheld=hidden,
         warnings=caution.warnings(said.quality),

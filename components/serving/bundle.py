@@ -35,6 +35,7 @@ from components.serving.manifest import (
     REFERENCE,
     SURE,
     TRAINING_IMAGES,
+    Attention,
     Calibration,
     Conformal,
     Data,
@@ -42,6 +43,7 @@ from components.serving.manifest import (
     Manifest,
     Model,
     Parity,
+    PredictionSet,
     Pretrained,
     Regions,
     Similarity,
@@ -61,6 +63,7 @@ __all__ = [
     "SIGNATURE",
     "SURE",
     "TRAINING_IMAGES",
+    "Attention",
     "Bundle",
     "Calibration",
     "Call",
@@ -73,6 +76,7 @@ __all__ = [
     "Outputs",
     "Parity",
     "Prediction",
+    "PredictionSet",
     "Pretrained",
     "Regions",
     "Similarity",
@@ -97,9 +101,10 @@ class Prediction:
 
     `heat_map` is float32 in 0..1, relative within the image: it shows where the evidence for a fracture lies, its
     strength is the probability's business. All zero when nothing speaks for a fracture. `familiar`: it is like the
-    bundle's reference; what is not is left to a person. `regions` is the probability of each body region, empty where
-    the bundle tells none, and `region` the one it is sure of; None: of none, or its word is not heeded. `fractures` is
-    the number it expects; None where it counts none.
+    bundle's reference; what is not is left to a person. `prediction_set`: the labels that are not ruled out; None for a
+    picture that is not familiar, of which sets promise nothing, and from a bundle that is older than they are.
+    `regions` is the probability of each body region, empty where the bundle tells none, and `region` the one it is sure
+    of; None: of none, or its word is not heeded. `fractures` is the number it expects; None where it counts none.
     """
 
     probability: float
@@ -108,6 +113,7 @@ class Prediction:
     embedding: np.ndarray
     call: Call
     familiar: bool = True
+    prediction_set: PredictionSet | None = None
     regions: Mapping[str, float] = field(default_factory=dict)
     region: str | None = None
     fractures: float | None = None
@@ -245,10 +251,12 @@ class Bundle:
         placed = np.clip(self.transform.place(found.heat_map, rows, columns), 0.0, 1.0).astype(np.float32, copy=False)
         familiar = self.scope.holds(found.embedding)
         call = self.call(found.probability) if familiar else "review"
+        cuts = self.manifest.conformal
+        left = cuts.prediction_set(found.probability) if cuts and familiar else None
         names = self.manifest.regions.names if self.manifest.regions else ()
         regions = {} if found.region is None else dict(zip(names, map(float, found.region), strict=True))
         return Prediction(
-            found.probability, found.logit, placed, found.embedding, call, familiar, regions, self.sure(regions),
+            found.probability, found.logit, placed, found.embedding, call, familiar, left, regions, self.sure(regions),
             found.fractures,
         )  # fmt: skip
 
@@ -264,11 +272,6 @@ class Bundle:
         if probability < min(cuts):
             return "no_fracture"
         return "fracture" if probability >= max(cuts) else "review"
-
-    def settled(self, probability: float) -> bool:
-        """Whether the image's prediction set is one label; a bundle without sets says nothing against any image."""
-        sets = self.manifest.conformal
-        return sets is None or len(sets.labels(probability)) == 1
 
 
 def _scope(content: bytes, least: float | None, where: Path) -> Scope:

@@ -10,8 +10,15 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict, Field
 
 from components.radiograph.deidentify import Pseudonyms
-from components.radiograph.labels import UNKNOWN
-from components.serving.bundle import Call
+from components.radiograph.labels import FRACTURE, NO_FRACTURE, UNKNOWN
+from components.serving.bundle import Call, PredictionSet
+
+LEFT = {
+    (FRACTURE, NO_FRACTURE): "Cannot rule out either: fracture and no fracture both stay possible",
+    (FRACTURE,): "Only fracture is left: no fracture is ruled out",
+    (NO_FRACTURE,): "Only no fracture is left: fracture is ruled out",
+    (): "Fits neither: rare among fractures and among the others",
+}
 
 
 class _Record(BaseModel):
@@ -23,7 +30,8 @@ class LoggedPrediction(_Record):
 
     `inclusion_probability` is the probability with which any case was drawn for blind audit at that time; `audit`
     says whether this one was. `quality` is `radiograph.quality.measure`'s dict, and `familiar`: whether the picture is
-    in the bundle's scope. `embedding` is the bundle's, as floats.
+    in the bundle's scope. `embedding` is the bundle's, as floats. `prediction_set`: the labels that were not ruled out;
+    None where the picture, the bundle or the log of that time had no such set.
     """
 
     id: str
@@ -44,6 +52,7 @@ class LoggedPrediction(_Record):
     inclusion_probability: float = Field(ge=0, le=1)
     quality: dict[str, float | int | bool | str | None]
     embedding: tuple[float, ...]
+    prediction_set: PredictionSet | None = None
 
     @staticmethod
     def key(image_id: str, bundle_hash: str) -> str:
@@ -178,3 +187,9 @@ def confidence(probability: float) -> str:
     if 0.1 <= probability <= 0.9:
         return f"about {round(probability * 10)} in 10 such images show a fracture"
     return f"about {round(probability * 100)} in 100 such images show a fracture"
+
+
+def what_is_left(left: PredictionSet) -> str:
+    """A prediction set in words: what it leaves open, and how often such sets are right."""
+    promise = f"such sets hold the true answer for {100 * left.coverage:g}% of fractures and of the others"
+    return f"{LEFT[left.labels]}; {promise}"

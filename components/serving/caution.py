@@ -37,13 +37,15 @@ def warnings(quality: Mapping[str, Any]) -> list[str]:
 def abstain(said: Prediction, quality: Mapping[str, Any], stated: str = UNKNOWN) -> Prediction:
     """`said`, with the call left to a person where the picture is no radiograph, or shows another body region.
 
-    The probability is kept for the log.
+    The probability is kept for the log. Of what is no radiograph a prediction set promises nothing: it is dropped.
 
     Args:
         quality: what `radiograph.quality.measure` says of the same picture.
         stated: the body region that its file states.
     """
-    return replace(said, call="review") if no_radiograph(quality) or other_region(said, stated) else said
+    if no_radiograph(quality):
+        return replace(said, call="review", prediction_set=None)
+    return replace(said, call="review") if other_region(said, stated) else said
 
 
 def other_region(said: Prediction, stated: str) -> str | None:

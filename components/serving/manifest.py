@@ -71,18 +71,46 @@ class Thresholds(_Part):
     high_specificity: Threshold
 
 
+class Attention(_Part):
+    """A learned rule for the one probability of a study: a weighted mean of its images' logits (model/studies.py)."""
+
+    sharpness: float = Field(description="weight of an image in the softmax, by its logit: 0 is the mean")
+    confidence: float = Field(description="the same, by the size of its logit: how sure it is, either way")
+    views: float = Field(description="added to the logit, times the logarithm of the number of images")
+    studies: int = Field(gt=0, description="of several images, that it was fitted on")
+    source_role: Literal["tune"]
+    thresholds: Thresholds
+
+    @property
+    def rule(self) -> tuple[float, float, float]:
+        return self.sharpness, self.confidence, self.views
+
+
 class StudyThresholds(_Part):
     """For the one probability that several images of an examination give, by the rule that gives it."""
 
     maximum: Thresholds
     noisy_or: Thresholds
+    attention: Attention | None = Field(default=None, description="None: not fitted, or the bundle is older than it")
+    no_attention: str | None = Field(default=None, description="why it was not fitted")
+
+
+class PredictionSet(_Part):
+    """The labels that are not ruled out for one image: one, both, or none.
+
+    Settled, one label, says what is left; an image that is not is a person's to look at first.
+    """
+
+    labels: tuple[str, ...] = Field(description="fracture, no_fracture, both or neither")
+    coverage: float = Field(gt=0, lt=1, description="share of either class whose sets hold their label, as promised")
+
+    @property
+    def settled(self) -> bool:
+        return len(self.labels) == 1
 
 
 class Conformal(_Part):
-    """Sets of labels that miss at most `alpha` of the fractures, and of the others (components/model/conformal.py).
-
-    An image whose set is not one label is a person's to look at first.
-    """
+    """Sets of labels that miss at most `alpha` of the fractures, and of the others (components/model/conformal.py)."""
 
     alpha: float = Field(gt=0, lt=1)
     fracture_from: Probability = Field(description="`fracture` is in the set at or above this calibrated probability")
@@ -95,6 +123,10 @@ class Conformal(_Part):
         """The set of one image: one label, both, or none."""
         inside = {FRACTURE: probability >= self.fracture_from, NO_FRACTURE: probability <= self.no_fracture_to}
         return tuple(label for label, member in inside.items() if member)
+
+    def prediction_set(self, probability: float) -> PredictionSet:
+        """The set of one image, with what it promises."""
+        return PredictionSet(labels=self.labels(probability), coverage=1 - self.alpha)
 
 
 class Similarity(_Part):

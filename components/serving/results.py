@@ -24,6 +24,7 @@ from components.errors import UnreadableImage
 from components.radiograph import dicom
 from components.radiograph.deidentify import Pseudonyms
 from components.radiograph.image import Radiograph
+from components.radiograph.labels import FRACTURE, NO_FRACTURE
 from components.serving import overlay
 from components.serving.bundle import Manifest, Prediction
 
@@ -31,7 +32,14 @@ MANUFACTURER = "Osteoflow"
 MODEL_NAME = "osteoflow-fracture"
 SCHEME = "99OSTEOFLOW"
 MARK = "AI OVERLAY - NOT FOR PRIMARY DIAGNOSIS"
+REPORT = "report with prediction set"  # renamed with every change of its content, which makes it another instance
 REPORT_SERIES, OVERLAY_SERIES = 9801, 9802
+SETS: dict[tuple[str, ...], tuple[str, str]] = {
+    (FRACTURE,): ("only-fracture", "Fracture alone is not ruled out"),
+    (NO_FRACTURE,): ("only-no-fracture", "No fracture alone is not ruled out"),
+    (FRACTURE, NO_FRACTURE): ("either", "Cannot rule out either"),
+    (): ("neither", "Fits neither"),
+}
 CALLS = {"fracture": "Fracture likely", "review": "Not certain", "no_fracture": "No fracture seen"}
 STUDY = (
     "StudyInstanceUID",
@@ -80,7 +88,7 @@ def write_results(
     bundle_hash = hashlib.sha256(manifest.encode()).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    kinds = (("report", _report), ("overlay", _overlay))
+    kinds = ((REPORT, _report), ("overlay", _overlay))
     for kind, make in kinds if manifest.heat_map.shown else kinds[:1]:
         path = folder / f"{_uid(original, bundle_hash, kind)}.dcm"
         if not path.exists():
@@ -135,14 +143,21 @@ def _report(
 
     fracture = sr.CodedConcept("125605004", "SCT", "Fracture of bone")
     version = bundle_hash[:16]
+    answers: list[tuple[str, str, str, str]] = [
+        ("call", "Call at the frozen operating points", said.call, CALLS[said.call])
+    ]
+    parameters = [
+        f"bundle_sha256={bundle_hash}",
+        f"high_sensitivity_threshold={manifest.thresholds.high_sensitivity.threshold:.6f}",
+        f"high_specificity_threshold={manifest.thresholds.high_specificity.threshold:.6f}",
+    ]
+    if left := said.prediction_set:
+        answers.append(("prediction-set", "Labels that are not ruled out", *SETS[left.labels]))
+        parameters.append(f"prediction_set_coverage={left.coverage:g} of fractures, and of the others")
     algorithm = sr.AlgorithmIdentification(
         name=MODEL_NAME,
         version=version,
-        parameters=[
-            f"bundle_sha256={bundle_hash}",
-            f"high_sensitivity_threshold={manifest.thresholds.high_sensitivity.threshold:.6f}",
-            f"high_specificity_threshold={manifest.thresholds.high_specificity.threshold:.6f}",
-        ],
+        parameters=parameters,
         family=sr.CodedConcept("123110", "DCM", "Artificial Intelligence"),
         manufacturer=MANUFACTURER,
     )
@@ -159,9 +174,9 @@ def _report(
         ],
         qualitative_evaluations=[
             sr.QualitativeEvaluation(
-                name=sr.CodedConcept("call", SCHEME, "Call at the frozen operating points"),
-                value=sr.CodedConcept(said.call, SCHEME, CALLS[said.call]),
+                name=sr.CodedConcept(name, SCHEME, about), value=sr.CodedConcept(value, SCHEME, meaning)
             )
+            for name, about, value, meaning in answers
         ],
         source_images=[
             sr.SourceImageForMeasurementGroup(
@@ -186,7 +201,7 @@ def _report(
         series_instance_uid=_uid(original, bundle_hash, "report series"),
         series_number=REPORT_SERIES,
         series_description="Osteoflow: fracture probability (research)",
-        sop_instance_uid=_uid(original, bundle_hash, "report"),
+        sop_instance_uid=_uid(original, bundle_hash, REPORT),
         instance_number=1,
         manufacturer=MANUFACTURER,
         manufacturer_model_name=MODEL_NAME,

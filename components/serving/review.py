@@ -27,7 +27,7 @@ from components.errors import (
 )
 from components.promotion.ledger import Entry
 from components.serving import caution
-from components.serving.cases import Case, agreement, confidence
+from components.serving.cases import Case, agreement, confidence, what_is_left
 from components.serving.champion import Off, Serving
 from components.serving.manifest import CARD
 from components.serving.service import Service
@@ -163,24 +163,16 @@ def message(request: Request, status: int, sentence: str) -> Response:
 
 def _worklist(request: Request, *, problems: list[str] | None = None, status: int = 200) -> Response:
     service = _service(request)
-    current = service.champion.current()
-    rows = [_row(service, case) | {"settled": _settled(current, case)} for case in service.log.cases(NEWEST)]
-    for row in rows:  # whose answer is withheld keeps its place, whatever its set
-        row["settled"] |= row["percent"] is None
+    rows = [_row(service, case) for case in service.log.cases(NEWEST)]
     rows.sort(key=lambda row: (row["answered"], not row["disagree"], ORDER.index(row["kind"]), row["settled"]))
     return _page(request, "worklist.html", status=status, rows=rows, problems=problems or [])
-
-
-def _settled(current: Serving | Off, case: Case) -> bool:
-    """Whether one label is in the case's prediction set; what another bundle said is not for this one to doubt."""
-    bundle = None if isinstance(current, Off) else current.bundles.get(case.prediction.bundle_hash)
-    return bundle is None or bundle.settled(case.prediction.probability)
 
 
 def _row(service: Service, case: Case) -> dict[str, Any]:
     said = case.prediction
     hidden = service.withheld(case)
     kind = "blind" if hidden else "off" if service.silence() else said.call
+    left = None if kind in UNSAID else said.prediction_set  # whose answer is withheld keeps its place, whatever its set
     disagree = not hidden and agreement(case.reads, service.config.readers).disagree
     shape, words = CALLS[kind]
     return {
@@ -192,6 +184,8 @@ def _row(service: Service, case: Case) -> dict[str, Any]:
         "words": words,
         "percent": None if kind in UNSAID else round(said.probability * 100),
         "confidence": UNSAID.get(kind) or confidence(said.probability),
+        "left": what_is_left(left) if left else None,
+        "settled": left is None or left.settled,
         "reads": len(case.reads),
         "disagree": disagree,
         "answered": bool(case.reads) and not hidden and not disagree,

@@ -127,6 +127,7 @@ class Service:
             inclusion_probability=earlier[0].inclusion_probability if earlier else self.config.audit_share,
             quality=measured,
             embedding=tuple(float(x) for x in said.embedding),
+            prediction_set=said.prediction_set,
         )
         grey = overlay.display(image.pixels, image.window)
         self._keep(self.picture(prediction), overlay.png(grey))

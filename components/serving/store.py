@@ -25,7 +25,7 @@ from components.serving.cases import Agreement, Case, Comparison, Correction, Lo
 
 __all__ = ["Agreement", "Case", "Comparison", "Correction", "LoggedPrediction", "PredictionLog", "Truth", "agreement"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_SECONDS = 15
 
 
@@ -58,6 +58,7 @@ _PREDICTIONS = sql.Table(
     sql.Column("inclusion_probability", sql.Double, nullable=False),
     sql.Column("quality", sql.JSON, nullable=False),
     sql.Column("embedding", sql.JSON, nullable=False),
+    sql.Column("prediction_set", sql.JSON(none_as_null=True)),  # since schema 2
     sql.UniqueConstraint("image_id", "bundle_hash"),
 )  # fmt: skip
 # Younger than the schema: made where a log has none yet, so that a patient is found without reading every row.
@@ -123,10 +124,10 @@ class PredictionLog:
         self._insert = sqlite.insert if local else postgresql.insert
 
     def create(self) -> None:
-        """Make the tables that are missing.
+        """Make the tables that are missing; give a log of schema 1 the column that it lacks, and leave its rows.
 
         Raises:
-            ConfigError: the database holds another version of the schema.
+            ConfigError: the database holds a version of the schema that this software does not know.
         """
         if self._url.get_backend_name() == "sqlite" and self._url.database:
             path = Path(self._url.database)
@@ -135,10 +136,16 @@ class PredictionLog:
         with self._transaction() as connection:
             _META.create_all(connection)
             connection.execute(sql.schema.CreateIndex(_BY_PATIENT, if_not_exists=True))
+            # Of two that open an old log at once, one moves the number and adds the column; the other waits for it.
+            moved = sql.update(_VERSION).where(_VERSION.c.version == 1).values(version=SCHEMA_VERSION)
+            if connection.execute(moved).rowcount:
+                connection.execute(sql.text("ALTER TABLE predictions ADD COLUMN prediction_set JSON"))
             connection.execute(self._insert(_VERSION).values(version=SCHEMA_VERSION).on_conflict_do_nothing())
             found = sorted(connection.scalars(sql.select(_VERSION.c.version)))
             if found != [SCHEMA_VERSION]:
-                raise ConfigError(f"prediction log: expected schema {SCHEMA_VERSION}, found {found}; migrate it first")
+                raise ConfigError(
+                    f"prediction log: expected schema {SCHEMA_VERSION}, found {found}; use the version that made it"
+                )
 
     def add_prediction(self, prediction: LoggedPrediction) -> LoggedPrediction:
         """Log `prediction`; when this bundle judged this image before, the row that stands is returned."""
@@ -284,7 +291,8 @@ class PredictionLog:
 
         Returns:
             One row a prediction: the fields of LoggedPrediction (time as UTC datetime64; embedding as float32 arrays;
-            each quality feature in a column of its own, instead of `quality`), and what readers settled:
+            each quality feature in a column of its own, instead of `quality`; `prediction_set` as a dict of labels and
+            coverage, or None), and what readers settled:
             `label` (1.0 fracture, 0.0 no fracture, NaN open) and `ai_visible` (True, False, or None while open).
         """
         rows = [p.model_dump() for p in reversed(self.predictions(since))]

@@ -9,13 +9,14 @@ Every patient has several images that resemble each other. The suite holds the s
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
 from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
 
-from components.model.comparison import paired_difference
+from components.model.comparison import paired_difference, paired_rate
 from components.model.conformal import conformal
 from components.model.reliability import calibration_error, calibration_error_null
 from components.model.slices import slices
@@ -88,6 +89,44 @@ def difference_coverage(runs: int, seed: int) -> tuple[float, float]:
         for column, interval in enumerate((found.sensitivity, found.specificity)):
             covered[column] += interval.low <= true[column] <= interval.high
     return float(covered[0] / runs), float(covered[1] / runs)
+
+
+GRID = tuple(
+    itertools.product((30, 60, 150, 400), (1, 3, 9), (0.0, 0.6, 0.9), (0.7, 0.9, 0.98), (0.02, 0.2), (0.0, -0.03))
+)
+
+
+def rate_difference(
+    runs: int, seed: int, patients: int, images: int, alike: float, rate_: float, apart: float, true: float
+) -> tuple[float, float, float]:
+    """The interval of one paired difference, where two bundles see the same patients of one to `images` images.
+
+    Args:
+        alike: correlation of what makes two images of a patient hard.
+        rate_: the champion's rate; the challenger's is `rate_` + `true`.
+        apart: share of what makes an image hard that the bundles do not have in common.
+
+    Returns:
+        Share of intervals that hold `true`, share that lie wholly above it (a challenger that is worse by the margin
+        and passes), and the mean number of patients on whom the bundles disagree.
+    """
+    random, normal = np.random.default_rng(seed), NormalDist()
+    cuts, covered, above, disagreed = (normal.inv_cdf(rate_), normal.inv_cdf(rate_ + true)), 0, 0, 0
+    for _ in range(runs):
+        whose = np.repeat(np.arange(patients), random.integers(1, images + 1, patients))
+        common, *own = (
+            np.sqrt(alike) * random.normal(size=patients)[whose] + np.sqrt(1 - alike) * random.normal(size=len(whose))
+            for _ in range(3)
+        )
+        champion, challenger = (
+            np.sqrt(1 - apart) * common + np.sqrt(apart) * mine < cut for mine, cut in zip(own, cuts, strict=True)
+        )
+        gains = challenger.astype(int) - champion
+        found = paired_rate(gains, whose)
+        covered += found.low <= true <= found.high
+        above += found.low > true
+        disagreed += len(np.unique(whose[gains != 0]))
+    return covered / runs, above / runs, disagreed / runs
 
 
 def false_flags(runs: int, seed: int) -> tuple[float, float, float]:
@@ -168,6 +207,14 @@ def main() -> None:
     print(f"{runs} runs each, seed {seed}, {time.process_time() - began:.0f} s of processor time")
     for name, promised, found in rows:
         print(f"{name:<54}{promised:<14}{100 * found:.1f}%")
+    cells = np.array([rate_difference(max(1, runs // 4), seed + n, *cell) for n, cell in enumerate(GRID)])
+    print(f"paired difference of a rate, {len(GRID)} kinds of data, {max(1, runs // 4)} runs each:")
+    print("  patients disagreed on   kinds   covered: least, median, most   within 93-97%   above, at most")
+    for name, low, high in (("below 5", 0, 5), ("5 to 10", 5, 10), ("10 to 20", 10, 20), ("20 and more", 20, np.inf)):
+        covered, above, _ = cells[(cells[:, 2] >= low) & (cells[:, 2] < high)].T
+        kept = np.mean((covered >= 0.93) & (covered <= 0.97))
+        figures = "  ".join(f"{100 * value:.1f}%" for value in (covered.min(), np.median(covered), covered.max()))
+        print(f"  {name:<24}{len(covered):<8}{figures:<31}{100 * kept:<16.0f}{100 * above.max():.1f}%")
 
 
 if __name__ == "__main__":

@@ -169,7 +169,7 @@ def test_the_same_inputs_give_the_same_bytes(done, archive, released, tmp_path):
     """No clock, no path, no dictionary order: DVC's cache can trust it."""
     run(archive, released, tmp_path / "again")
 
-    for name in ("evaluation.json", "predictions.parquet", "errors.csv", "report.html"):
+    for name in ("evaluation.json", "predictions.parquet", "errors.csv", "report.html", "model_card.xml"):
         assert (tmp_path / "again" / name).read_bytes() == (done / name).read_bytes(), name
 
 

@@ -7,62 +7,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from components.model import measure
-from components.model.evaluation import (
-    CountFigures,
-    Evaluation,
-    Foreign,
-    Heads,
-    Localisation,
-    Perturbed,
-    Polarity,
-    RegionFigures,
-    RegionRecall,
-    Robustness,
-)
+from components.model.evaluation import CountFigures, Heads, RegionFigures, RegionRecall
 from components.model.gallery import Gallery, draw
 from components.model.mistakes import Mistake, Neighbour
 from components.model.report import estimate, render
-from components.model.slices import slices
 from components.model.statistics import Estimate
-from components.model.studies import Studies
-from components.params import Evaluate
 from components.radiograph.labels import Box
-from components.serving.bundle import Bundle, Prediction, Regions, StudyThresholds, Threshold, Thresholds
-from tests.sweeps import QUICK
-
-IMAGES = 200
-PARAMS = Evaluate(resamples=200, prevalences=(0.05, 0.2), min_slice=10, robustness=QUICK, seed=0)
-CUTS = Thresholds(
-    high_sensitivity=Threshold(threshold=0.2, source_role="tune"),
-    high_specificity=Threshold(threshold=0.6, source_role="tune"),
-)
-ROBUSTNESS = Robustness(
-    turned_away=Estimate(0.01, 0.0, 0.05, 200),
-    images=60,
-    positives=30,
-    auroc=Estimate(0.9, 0.8, 0.95, 60),
-    perturbed=(
-        Perturbed(
-            name="blur",
-            strength=1.5,
-            auroc=Estimate(0.85, 0.7, 0.93, 60),
-            drop=Estimate(0.05, -0.01, 0.1, 60),
-            flips=None,
-        ),
-    ),
-    polarity=Polarity(images=60, largest_difference=0.0),
-    foreign=(
-        Foreign(
-            picture="page of text", probability=0.7, call="review", abstained=True, warnings=("Not a radiograph.",)
-        ),
-        Foreign(picture="photograph", probability=0.2, call="no_fracture", abstained=False, warnings=()),
-    ),
-)
-
+from components.serving.bundle import Bundle, Prediction, Regions
+from tests.model.figures import IMAGES, evaluation
 
 HEADS = Heads(
     regions=RegionFigures(
@@ -82,50 +36,17 @@ HEADS = Heads(
 @pytest.fixture(scope="module")
 def page(tiny_bundle: Path) -> str:
     """A report with misses, false alarms, an insufficient slice and a site whose name would break HTML."""
+    regions = Regions(names=("hand", "leg"), accuracy=None, sure=None, heeded=False, reasons=("too few images",))
+    manifest = Bundle.open(tiny_bundle).manifest.model_copy(update={"regions": regions})
+    found, labels, p, patients = evaluation(manifest)
+    found = found.model_copy(update={"heads": HEADS})
     random = np.random.default_rng(0)
-    labels = (np.arange(IMAGES) % 3 == 0).astype(float)
-    p = 1 / (1 + np.exp(-(random.normal(size=IMAGES) * 1.3 + 2 * labels - 1)))
-    patients = np.array([f"p{n // 2}" for n in range(IMAGES)])
-    site = np.where(np.arange(IMAGES) < 190, "north <b>", "south")
-    table = pd.DataFrame({"label": labels, "patient_id": patients, "study_id": patients, "site": site})
     gallery = Gallery(labels)
     for row in range(IMAGES):
         heat = np.zeros((40, 30), np.float32)
         heat[5, 5] = 1
         seen = Prediction(float(p[row]), 0.0, heat, np.zeros(1), "review")
         gallery.offer(row, random.integers(0, 255, (40, 30)).astype(np.uint8), seen, [])
-    auroc, auprc = measure.ranking(labels, p, patients, PARAMS)
-    points = measure.points(labels, p, patients, CUTS, PARAMS)
-    regions = Regions(names=("hand", "leg"), accuracy=None, sure=None, heeded=False, reasons=("too few images",))
-    manifest = Bundle.open(tiny_bundle).manifest.model_copy(update={"regions": regions})
-    found = Evaluation(
-        bundle_hash="ab" * 32,
-        accepted_sha256="cd" * 32,
-        test_sha256="ef" * 32,
-        evidence="patient grouping",
-        images=IMAGES,
-        patients=100,
-        positives=int(labels.sum()),
-        negatives=int(IMAGES - labels.sum()),
-        excluded={"label unknown": 7},
-        resamples=200,
-        seed=0,
-        min_slice=10,
-        auroc=auroc,
-        auprc=auprc,
-        sensitivity=points.high_sensitivity.sensitivity,
-        specificity=points.high_specificity.specificity,
-        points=points,
-        reliability=measure.reliability(labels, p, patients, resamples=PARAMS.resamples, seed=PARAMS.seed),
-        review=measure.review(labels, ["review"] * IMAGES, patients),
-        sets=measure.sets(labels, p, patients, manifest.conformal),
-        studies=measure.studies(Studies.of(table), p, CUTS, StudyThresholds(maximum=CUTS, noisy_or=CUTS), 3, PARAMS),
-        localisation=Localisation(hit_rate=None, chance=None, heat_map_shown=False, reasons=("it failed",)),
-        benefit=measure.benefit(labels, p),
-        slices=slices(table, p, CUTS, PARAMS),
-        robustness=ROBUSTNESS,
-        heads=HEADS,
-    )
     near = Neighbour(image_id="i7", likeness=0.91, label=1.0, probability=0.8)
     missed = [
         Mistake(row, f"t{row}", "missed", float(p[row]), ("subtle",), (near,))

@@ -15,7 +15,7 @@ from components.model import examples, measure, network
 from components.model.calibrate import Calibrated, calibrate
 from components.model.studies import Studies
 from components.params import Calibrate, Evaluate
-from components.serving.bundle import StudyThresholds, Threshold, Thresholds
+from components.serving.bundle import Attention, StudyThresholds, Threshold, Thresholds
 from tests.sweeps import QUICK
 
 PARAMS = Evaluate(resamples=200, prevalences=(0.05,), min_slice=10, robustness=QUICK, seed=0)
@@ -128,4 +128,71 @@ def test_study_thresholds_keep_their_promise_on_tune(trained, make_archive, tmp_
         points = getattr(curve.study_thresholds, rule)
         assert (said[of.labels == 1] >= points.high_sensitivity.threshold).mean() >= 0.95
         assert (said[of.labels == 0] < points.high_specificity.threshold).mean() >= 0.95
+    assert (curve.study_thresholds.attention, curve.study_thresholds.no_attention[:34]) == (
+        None,
+        "`tune` has 12 studies of several i",
+    )
     assert json.loads((tmp_path / "mixed").read_text())["study_thresholds"] is None
+
+
+def several(seed: int, studies: int, *, spoilt: float) -> tuple[Studies, np.ndarray]:
+    """Studies of one to four views; some views of any study are artefacts that score a little high, whoever it is."""
+    random = np.random.default_rng(seed)
+    images = random.integers(1, 5, studies)
+    label = (np.arange(studies) % 2).astype(float)
+    own = np.repeat(label, images)
+    logits = random.normal(size=images.sum()) + np.where(own == 1, 2.5, -2.5)
+    logits = np.where(random.random(len(logits)) < spoilt, random.normal(0.5, 0.3, len(logits)), logits)
+    names = np.repeat([f"s{n:04d}" for n in range(studies)], images)
+    return Studies.of(table(list(names), list(own))), 1 / (1 + np.exp(-logits))
+
+
+def test_attention_leaves_a_study_of_one_image_as_it_is():
+    found = Studies.of(table(["a", "b", "b"], [1, 0, 0]))
+    p = np.array([0.37, 0.2, 0.9])
+
+    assert found.attention(p, (2.0, -1.0, 0.5))[0] == 0.37
+
+
+@given(st.lists(st.floats(0.001, 0.999), min_size=2, max_size=5))
+def test_attention_has_the_mean_and_the_maximum_in_it(views):
+    """No sharpness is the mean of the logits; much is the largest."""
+    p = np.array(views)
+    one = Studies.of(table(["a"] * len(p), [1.0] * len(p)))
+    mean = 1 / (1 + np.exp(-np.mean(np.log(p / (1 - p)))))
+
+    assert one.attention(p, (0.0, 0.0, 0.0)) == pytest.approx([mean])
+    assert one.attention(p, (2000.0, 0.0, 0.0)) == pytest.approx([p.max()], abs=1e-3)
+
+
+def test_attention_learns_which_views_matter():
+    """Where unsure views are artefacts it weighs the sure ones: better than the maximum on studies it has not seen."""
+    of, p = several(1, 200, spoilt=0.4)
+    rule = of.fit(p)
+    new, said = several(2, 1000, spoilt=0.4)
+    attended = measure.ranking(new.labels, new.attention(said, rule), new.patients, PARAMS)[0]
+
+    assert rule == of.fit(p)
+    assert rule[1] > 0
+    assert attended.low > measure.ranking(new.labels, new.maximum(said), new.patients, PARAMS)[0].high
+
+
+def test_too_few_studies_of_several_images_fit_nothing_and_say_so():
+    """Thirty of each kind are asked for; studies of one image do not count."""
+    of = Studies.of(table([f"s{n}" for n in range(100)], [0.0, 1.0] * 50))
+
+    assert of.fit(np.full(100, 0.5)) == (
+        "`tune` has 0 studies of several images with and 0 without a fracture; attention needs 30 of each"
+    )
+
+
+def test_attention_is_reported_beside_the_others_with_its_gain():
+    of, p = several(3, 300, spoilt=0.4)
+    rule = Attention(
+        sharpness=0.5, confidence=1.0, views=0.0, studies=200, source_role="tune", thresholds=CUTS
+    )  # fmt: skip
+    found = measure.studies(of, p, CUTS, StudyThresholds(maximum=CUTS, noisy_or=CUTS, attention=rule), 0, PARAMS)
+
+    assert found.attention_gain.value == pytest.approx(found.attention.auroc.value - found.maximum.auroc.value)
+    assert found.attention_gain.low > 0
+    assert found.attention.points.high_sensitivity.threshold == 0.3

@@ -80,6 +80,39 @@ def test_nothing_read_is_unknown_not_good():
     assert found.reasons[0].startswith("no audited fracture yet (0 of ")
 
 
+def sets(cases, covered, *, promised=0.9, seed=7):
+    """`cases` with prediction sets that hold the truth with probability `covered`."""
+    names = np.where(cases["label"] == 1, ["fracture"], ["no_fracture"])
+    other = np.where(cases["label"] == 1, ["no_fracture"], ["fracture"])
+    chosen = np.where(np.random.default_rng(seed).random(len(cases)) < covered, names, other)
+    return cases.assign(prediction_set=[{"labels": (name,), "coverage": promised} for name in chosen])
+
+
+def test_sets_that_keep_their_promise_are_counted_and_not_complained_about():
+    """Both classes of 3,000 read cases lie near .92, and .9 was promised."""
+    found = audited(cases=sets(production(8, 3000, read_flagged=1.0, read_other=1.0), 0.92), params=MONITOR)
+
+    assert found.promised == 0.9
+    assert (found.fracture_covered.value, found.no_fracture_covered.value) == pytest.approx((0.92, 0.92), abs=0.02)
+    assert found.fracture_covered.low < 0.92 < found.fracture_covered.high
+    assert not any("prediction sets" in reason for reason in found.reasons)
+
+
+def test_sets_that_break_their_promise_are_told():
+    found = audited(cases=sets(production(9, 3000, read_flagged=1.0, read_other=1.0), 0.8), params=MONITOR)
+
+    assert [reason for reason in found.reasons if "prediction sets hold" in reason and "promise 0.9" in reason]
+
+
+def test_cases_without_a_set_do_not_count_towards_coverage():
+    """A log of before sets, or a bundle without them: nothing is known, and nothing is complained about."""
+    cases = production(8, 400, read_flagged=1.0, read_other=1.0)
+
+    for missing in (cases, cases.assign(prediction_set=None)):
+        found = audited(cases=missing, params=MONITOR)
+        assert (found.fracture_covered, found.no_fracture_covered, found.promised) == (None, None, None)
+
+
 def test_an_empty_log_is_unknown():
     assert audited(cases=production(seed=4, n=100).iloc[:0], params=MONITOR).sensitivity is None
 

@@ -44,6 +44,18 @@ def test_a_radiograph_gets_an_answer(clinic, xray, approved):
     assert clinic.get("/api/predictions").json() == [answer]
 
 
+def test_an_answer_says_which_labels_are_left(clinic, xray):
+    """In the log too; the schema that the service publishes describes it."""
+    answer = send(clinic, xray()).json()
+    schema = clinic.get("/openapi.json").json()["components"]["schemas"]
+
+    assert set(answer["prediction_set"]["labels"]) <= {"fracture", "no_fracture"}
+    assert answer["prediction_set"]["coverage"] == 0.9
+    assert "90%" in answer["not_ruled_out"]
+    assert set(schema["PredictionSet"]["properties"]) == {"labels", "coverage"}
+    assert "not ruled out" in schema["Answer"]["properties"]["prediction_set"]["description"]
+
+
 def test_the_same_radiograph_is_the_same_case(clinic, xray):
     assert send(clinic, xray()).json() == send(clinic, xray()).json()
     assert clinic.get("/health").json()["predictions"] == 1
@@ -190,7 +202,7 @@ def test_a_stop_takes_earlier_answers_off_too(clinic, config, xray):
     press(config, "stop")
     silent = clinic.get(where).json()
 
-    assert (silent["probability"], silent["call"]) == (None, None)
+    assert [silent[name] for name in ("probability", "call", "prediction_set", "not_ruled_out")] == [None] * 4
     assert "AI output was switched off" in silent["confidence"]
     assert (clinic.get(f"{where}/overlay.png").status_code, clinic.get(f"{where}/image.png").status_code) == (503, 200)
     read = clinic.post(f"{where}/corrections", json={"reader": "reader-1", "label": "fracture"})
@@ -257,6 +269,7 @@ def test_an_audit_case_is_read_blind_first(audited, xray):
     where = f"/api/predictions/{answer['id']}"
 
     assert (answer["probability"], answer["call"], answer["withheld"]) == (None, None, True)
+    assert (answer["prediction_set"], answer["not_ruled_out"]) == (None, None)
     assert answer["inclusion_probability"] == 1.0
     assert audited.get(f"{where}/overlay.png").status_code == 403
     for reader in ("reader-1", "reader-2"):

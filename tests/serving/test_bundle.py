@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from components.errors import BundleCorrupt
-from components.serving.bundle import Bundle, Manifest
+from components.serving.bundle import Bundle, Manifest, PredictionSet
 from components.serving.scope import Scope
 
 PARTS = ("model.tflite", "reference.parquet", "training_images.parquet", "model_card.md")
@@ -121,26 +121,38 @@ def test_crossed_thresholds_still_make_sense(opened):
     )
 
 
-def test_a_set_of_one_label_settles(opened):
-    """Both labels, or none, do not; a bundle without sets doubts no image."""
-    sets = opened.manifest.conformal.model_copy(update={"fracture_from": 0.3, "no_fracture_to": 0.6})
+def test_a_prediction_says_which_labels_are_left(opened):
+    """By the cuts of the manifest, with the coverage they promise; nothing from a bundle without cuts."""
+    cuts = opened.manifest.conformal
+    sets = [cuts.model_copy(update={"fracture_from": low, "no_fracture_to": high}) for low, high in ((1, 0), (0, 1))]
+    manifests = [opened.manifest.model_copy(update={"conformal": found}) for found in (*sets, None)]
+    given = [
+        Bundle(opened.folder, manifest, opened.hash, opened.graph, opened.scope).predict(picture(0)).prediction_set
+        for manifest in manifests
+    ]
 
-    def settled(probability, conformal):
-        manifest = opened.manifest.model_copy(update={"conformal": conformal})
-        return Bundle(opened.folder, manifest, opened.hash, opened.graph, opened.scope).settled(probability)
+    assert given == [
+        PredictionSet(labels=(), coverage=0.9),
+        PredictionSet(labels=("fracture", "no_fracture"), coverage=0.9),
+        None,
+    ]
 
-    assert [settled(p, sets) for p in (0.2, 0.3, 0.6, 0.7)] == [True, False, False, True]
-    assert not settled(0.5, sets.model_copy(update={"fracture_from": 0.6, "no_fracture_to": 0.3}))
-    assert settled(0.5, None)
+
+def test_one_label_is_settled_and_both_or_none_are_not(opened):
+    cuts = opened.manifest.conformal.model_copy(update={"fracture_from": 0.3, "no_fracture_to": 0.6})
+
+    assert [cuts.prediction_set(p).settled for p in (0.2, 0.3, 0.6, 0.7)] == [True, False, False, True]
+    crossed = cuts.model_copy(update={"fracture_from": 0.6, "no_fracture_to": 0.3})
+    assert not crossed.prediction_set(0.5).settled
 
 
 def test_what_is_like_nothing_in_the_reference_gets_no_call(opened):
-    """The probability stays; the call is left to a person."""
+    """The probability stays; the call is left to a person, and no set promises anything."""
     said = opened.predict(picture(0))
     away = Scope(-said.embedding[None].astype(float), least=0.0)
     strange = Bundle(opened.folder, opened.manifest, opened.hash, opened.graph, away).predict(picture(0))
 
-    assert (strange.call, strange.probability) == ("review", said.probability)
+    assert (strange.call, strange.probability, strange.prediction_set) == ("review", said.probability, None)
 
 
 def test_threads_get_their_own_answers(opened):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -14,7 +15,7 @@ from highdicom.sr import srread
 from components.errors import UnreadableImage
 from components.radiograph import dicom
 from components.radiograph.deidentify import Pseudonyms
-from components.serving.bundle import Bundle
+from components.serving.bundle import Bundle, PredictionSet
 from components.serving.results import write_results
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -59,6 +60,29 @@ def test_the_report_carries_the_numbers(written, bundle):
     (measured,) = group.get_measurements()
     assert measured.unit.value == "%"
     assert float(measured.value) == pytest.approx(100 * said.probability, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("labels", "code"),
+    [(("fracture",), "only-fracture"), (("no_fracture",), "only-no-fracture"),
+     (("fracture", "no_fracture"), "either"), ((), "neither")],
+)  # fmt: skip
+def test_the_report_says_what_is_not_ruled_out(bundle, xray, tmp_path, labels, code):
+    """A code for the prediction set, and the coverage it promises beside the thresholds."""
+    said = bundle.predict(dicom.read(xray(), Pseudonyms(bytes(32))).pixels)
+    left = PredictionSet(labels=labels, coverage=0.9)
+    report = write_results(xray(), replace(said, prediction_set=left), bundle.manifest, tmp_path)[0]
+    (group,) = srread(report).content.get_image_measurement_groups()
+
+    assert [item.value.value for item in group.get_qualitative_evaluations()][-2:] == [said.call, code]
+    assert "prediction_set_coverage=0.9 of fractures, and of the others" in text_of(pydicom.dcmread(report))
+
+
+def test_a_report_without_a_set_is_silent_about_it(bundle, xray, tmp_path):
+    said = bundle.predict(dicom.read(xray(), Pseudonyms(bytes(32))).pixels)
+    report = write_results(xray(), replace(said, prediction_set=None), bundle.manifest, tmp_path)[0]
+
+    assert "prediction-set" not in text_of(pydicom.dcmread(report))
 
 
 def test_results_belong_to_the_source(written):

@@ -12,12 +12,13 @@ import pytest
 from components.promotion.ledger import Ledger, SigningKey
 from components.promotion.roles import give
 from components.promotion.switch import stop
-from components.serving.bundle import Bundle
+from components.serving.bundle import PredictionSet
 from components.serving.caution import warnings
 from components.serving.manifest import Manifest
 from components.serving.store import PredictionLog
 
 DICOM = {"Content-Type": "application/dicom"}
+SETTLED = PredictionSet(labels=("fracture",), coverage=0.9)
 
 
 @pytest.fixture
@@ -57,11 +58,11 @@ def test_what_needs_a_person_comes_first(config, said, running):
 
 def test_among_equal_calls_the_unsettled_come_first(config, said, noon, publish, running, tiny_bundle):
     """A set of both labels is for a person to look at first; in a blind case nothing of it shows."""
-    found = publish(config.ledger.parent, tiny_bundle)
-    both = Bundle.open(tiny_bundle).manifest.conformal.fracture_from
+    publish(config.ledger.parent, tiny_bundle)
+    both, one = (PredictionSet(labels=labels, coverage=0.9) for labels in (("fracture", "no_fracture"), ("fracture",)))
     cases = [
-        said(image_id=f"i{n}", bundle_hash=found, probability=p, audit=n > 1, time=noon + timedelta(minutes=n))
-        for n, p in enumerate((both, 0.0, both, 0.0))
+        said(image_id=f"i{n}", prediction_set=left, audit=n > 1, time=noon + timedelta(minutes=n))
+        for n, left in enumerate((both, one, both, one))
     ]
     logged(config, *cases)
     with running(config) as client:
@@ -110,10 +111,24 @@ def test_a_call_is_told_by_word_and_shape(config, said, running):
     assert "about 9 in 10 such images show a fracture" in page
 
 
+def test_a_case_says_what_the_model_cannot_rule_out(config, said, running):
+    """In words, with how often such sets are right; a case without a set says nothing of the kind."""
+    both = PredictionSet(labels=("fracture", "no_fracture"), coverage=0.9)
+    cases = said(image_id="i1", prediction_set=both), said(image_id="i2")
+    logged(config, *cases)
+    with running(config) as client:
+        pages = [client.get(f"/cases/{case.id}").text for case in cases]
+
+    assert "Cannot rule out either: fracture and no fracture both stay possible" in pages[0]
+    assert "such sets hold the true answer for 90% of fractures and of the others." in pages[0]
+    assert "rule out" not in pages[1]
+
+
 @pytest.mark.parametrize("call", ["fracture", "review", "no_fracture"])
 def test_a_blind_case_gives_nothing_away(config, said, noon, call, running):
     """Its page and row are the same whatever the model said, and hold no other reader's opinion."""
-    prediction = said(audit=True, call=call, probability={"fracture": 0.97, "review": 0.5, "no_fracture": 0.03}[call])
+    probability = {"fracture": 0.97, "review": 0.5, "no_fracture": 0.03}[call]
+    prediction = said(audit=True, call=call, probability=probability, prediction_set=SETTLED)
     logged(config, prediction)
     PredictionLog(config.log_url).add_correction(
         prediction.id, reader="reader-1", label="unknown", time=noon, blinded=True, note="callus?"
@@ -123,7 +138,9 @@ def test_a_blind_case_gives_nothing_away(config, said, noon, call, running):
 
     for page in pages:
         shown = page.split("<main", 1)[1].replace("Cannot tell</button>", "")
-        assert not re.search(r"\d%|97|Fracture likely|No fracture seen|Not certain|overlay|callus|reader-1 ", shown)
+        assert not re.search(
+            r"\d%|97|Fracture likely|No fracture seen|Not certain|overlay|callus|reader-1 |is left|ruled out", shown
+        )
 
 
 @pytest.fixture
@@ -278,7 +295,8 @@ def test_without_a_model_every_page_says_so(config, running):
 @pytest.mark.parametrize("call", ["fracture", "review", "no_fracture"])
 def test_while_stopped_every_page_says_so_and_none_shows_ai_output(config, said, call, running):
     """Row and case are the same whatever the model had said."""
-    prediction = said(call=call, probability={"fracture": 0.97, "review": 0.5, "no_fracture": 0.03}[call])
+    probability = {"fracture": 0.97, "review": 0.5, "no_fracture": 0.03}[call]
+    prediction = said(call=call, probability=probability, prediction_set=SETTLED)
     logged(config, prediction)
     key = SigningKey.open(config.key_dir, "reviewer")
     stop(ledger=Ledger(config.ledger), reason="misses hips", user="reviewer", key=key)
@@ -287,7 +305,8 @@ def test_while_stopped_every_page_says_so_and_none_shows_ai_output(config, said,
 
     assert all("AI output is off.</strong> AI output was switched off: misses hips." in page for page in pages)
     for page in pages:
-        assert not re.search(r"\d%|97|Fracture likely|No fracture seen|Not certain|overlay", page.split("<main", 1)[1])
+        shown = page.split("<main", 1)[1]
+        assert not re.search(r"\d%|97|Fracture likely|No fracture seen|Not certain|overlay|is left|ruled out", shown)
 
 
 def test_nothing_is_loaded_from_elsewhere(clinic, config, case, running):

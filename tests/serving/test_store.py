@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from components.errors import ConfigError, DataError, Unavailable
+from components.serving.bundle import PredictionSet
 from components.serving.store import PredictionLog, Truth
 
 
@@ -146,11 +148,46 @@ def test_a_log_of_before_gets_the_index_by_patient(log, said, tmp_path):
     assert log.count_of_patient(said().patient_id) == 1
 
 
+def test_a_prediction_set_comes_back(log, said):
+    left = PredictionSet(labels=("fracture", "no_fracture"), coverage=0.9)
+    log.add_prediction(said(prediction_set=left))
+
+    assert log.prediction(said().id).prediction_set == left
+    assert log.frame()["prediction_set"][0] == {"labels": ("fracture", "no_fracture"), "coverage": 0.9}
+
+
+def test_a_log_of_schema_1_is_taken_over(log, said, tmp_path):
+    """Its rows are read as they were written, without a set; new ones have theirs. Opening it again changes nothing."""
+    log.add_prediction(said())
+    with sqlite3.connect(tmp_path / "log" / "serving.db") as connection:
+        connection.execute("alter table predictions drop column prediction_set")
+        connection.execute("update schema_version set version = 1")
+    left = PredictionSet(labels=("fracture",), coverage=0.9)
+    for _ in range(2):
+        log.create()
+    log.add_prediction(said(image_id="image-2", prediction_set=left))
+
+    assert [log.of_image(image)[0].prediction_set for image in ("image-1", "image-2")] == [None, left]
+    assert log.prediction(said().id) == said()
+
+
+def test_two_that_open_an_old_log_at_once_both_get_it(log, said, tmp_path):
+    log.add_prediction(said())
+    with sqlite3.connect(tmp_path / "log" / "serving.db") as connection:
+        connection.execute("alter table predictions drop column prediction_set")
+        connection.execute("update schema_version set version = 1")
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(PredictionLog(f"sqlite:///{tmp_path / 'log' / 'serving.db'}").create) for _ in "1234"]:
+            done.result()
+
+    assert log.prediction(said().id) == said()
+
+
 def test_another_schema_is_not_guessed_at(log, tmp_path):
     with sqlite3.connect(tmp_path / "log" / "serving.db") as connection:
         connection.execute("update schema_version set version = 99")
 
-    with pytest.raises(ConfigError, match=r"expected schema 1, found \[1, 99\]"):
+    with pytest.raises(ConfigError, match=r"expected schema 2, found \[2, 99\]"):
         log.create()
 
 

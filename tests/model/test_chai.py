@@ -1,0 +1,117 @@
+"""The card as XML: the elements of CHAI's schema v0.2, what the evaluation found, and what nobody filled."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from components.model.chai import NAMESPACE, UNFILLED, render
+from components.model.evaluation import WEAK
+from components.serving.bundle import Bundle
+from tests.model.figures import evaluation
+
+# What the schema asks for and in which order, read from it: an element with its children, `?` where it may be missing,
+# `+` where it repeats. The same structure was found valid against the schema itself.
+METRIC = (
+    "MetricGoal", ("Results", ("MetricResult+", "Label", "ValueJson")), "Interpretation", "TestType",
+    "TestingDataDescription", "ValidationProcessAndJustification",
+)  # fmt: skip
+SCHEMA = (
+    "AppliedModelCard",
+    ("BasicInfo", "ModelName", "ModelDeveloper", "DeveloperContact"),
+    ("ReleaseInfo", "ReleaseStage", "ReleaseDate", "ReleaseVersion", "GlobalAvailability",
+     ("EHRCompatibility?", "EHR+?"), "RegulatoryApproval?"),
+    ("ModelSummary", "Summary", ("Keywords", "Keyword+?")),
+    ("UsesAndDirections", "IntendedUseAndWorkflow", "PrimaryIntendedUsers", "HowToUse", "TargetedPatientPopulation",
+     "CautionedOutOfScopeSettings"),
+    ("Warnings", "KnownRisksAndLimitations", "KnownBiasesOrEthicalConsiderations", "ClinicalRiskLevel"),
+    ("TrustIngredients",
+     ("AISystemFacts", "OutcomesAndOutputs", "ModelType", "FoundationModels?", "InputDataSource",
+      "OutputAndInputDataTypes", "DevelopmentDataCharacterization", "BiasMitigationApproaches", "OngoingMaintenance",
+      "Security?", "Transparency?"),
+     ("TransparencyInformation", "FundingSource", "ThirdPartyInformation?", "StakeholdersConsulted")),
+    ("KeyMetrics",
+     ("UsefulnessUsabilityEfficacy", *METRIC), ("FairnessEquity", *METRIC), ("SafetyReliability", *METRIC)),
+    ("Resources", "EvaluationReferences?", "ClinicalTrial?", "PeerReviewedPublications", "ReimbursementStatus?",
+     "PatientConsentOrDisclosure"),
+    "Bibliography",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def manifest(tiny_bundle: Path):
+    return Bundle.open(tiny_bundle).manifest
+
+
+@pytest.fixture(scope="module")
+def card(manifest) -> ElementTree.Element:
+    return ElementTree.fromstring(render(evaluation(manifest)[0], manifest))
+
+
+def problems(element: ElementTree.Element, asked) -> list[str]:
+    """Where `element` and the schema part: what is missing, out of order or too many."""
+    name, *inner = [asked] if isinstance(asked, str) else asked
+    children, found = list(element), []
+    if not inner:
+        return [f"{name} holds elements"] if children else []
+    for one in inner:
+        label = one if isinstance(one, str) else one[0]
+        plain = f"{{{NAMESPACE}}}{label.rstrip('?+')}"
+        matched = 0
+        while children and children[0].tag == plain and (matched == 0 or "+" in label):
+            found += problems(children.pop(0), one)
+            matched += 1
+        if not matched and "?" not in label:
+            found.append(f"{name} lacks {label}")
+    return found + [f"{name} has {child.tag} too much" for child in children]
+
+
+def at(card: ElementTree.Element, path: str) -> str:
+    return card.find("/".join(f"{{{NAMESPACE}}}{name}" for name in path.split("/"))).text
+
+
+def test_it_has_the_elements_of_the_schema_in_their_order(card):
+    assert card.tag == f"{{{NAMESPACE}}}AppliedModelCard"
+    assert problems(card, SCHEMA) == []
+
+
+def test_results_are_the_evaluation_s_with_interval_and_denominator(card, manifest):
+    found = evaluation(manifest)[0]
+    results = {at(r, "Label"): json.loads(at(r, "ValueJson")) for r in card.iter(f"{{{NAMESPACE}}}MetricResult")}
+
+    assert results["AUROC"] == {
+        "value": found.auroc.value, "low": found.auroc.low, "high": found.auroc.high, "n": found.auroc.n
+    }  # fmt: skip
+    assert results["Sensitivity of site north <b>"]["n"] == 64
+    assert "Sensitivity of site south" not in results
+
+
+def test_what_nobody_filled_is_said_and_listed(card):
+    """Each required element that people have to write, and no other."""
+    empty = [e.tag.split("}")[1] for e in card.iter() if e.text == UNFILLED]
+    summary = at(card, "ModelSummary/Summary")
+
+    assert {"DeveloperContact", "FundingSource", "ClinicalRiskLevel", "PatientConsentOrDisclosure"} <= set(empty)
+    assert f"not filled by anyone ({len(empty)}): " in summary
+    assert all(f"/{name}" in summary or f" {name}" in summary for name in empty)
+    assert "BasicInfo/DeveloperContact" in summary
+    assert "ModelName" not in summary
+
+
+def test_weak_grouping_is_a_known_limitation(manifest):
+    weak = evaluation(manifest)[0].model_copy(update={"evidence": WEAK})
+    card = ElementTree.fromstring(render(weak, manifest))
+
+    assert "Weak grouping." in at(card, "Warnings/KnownRisksAndLimitations")
+
+
+def test_without_a_slice_to_judge_fairness_is_not_measured(manifest):
+    """One result is required, and it is no figure."""
+    none = evaluation(manifest)[0].model_copy(update={"slices": ()})
+    card = ElementTree.fromstring(render(none, manifest))
+
+    assert problems(card, SCHEMA) == []
+    assert at(card, "KeyMetrics/FairnessEquity/Results/MetricResult/ValueJson") == "null"
