@@ -347,7 +347,7 @@ def label_events(
 ) -> pd.DataFrame:
     """Every label event, or every one of a batch, in order of arrival."""
     tables = [read_shard(path, columns) for path in shards(labels, batch)]
-    return pa.concat_tables(tables).to_pandas() if tables else pd.DataFrame(columns=columns)
+    return pa.concat_tables(tables).to_pandas() if tables else pd.DataFrame(columns=list(columns))
 
 
 def _write_shard(folder: Path, batch: str, number: int, rows: list[dict[str, object]]) -> Path:
