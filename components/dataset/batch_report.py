@@ -103,7 +103,7 @@ def report_batch(
 
 def _failing(inputs: Inputs, labels: Path, batch: str) -> pd.DataFrame:
     """The images that fail, as the gallery takes them; labels as the source states them."""
-    said = label_events(labels, batch).drop_duplicates("image_id", keep="last").set_index("image_id")["label"]
+    said = label_events(labels, batch=batch).drop_duplicates("image_id", keep="last").set_index("image_id")["label"]
     ids = pd.Series([failure.image_id for failure in inputs.failures], dtype=object)
     return pd.DataFrame(
         {

@@ -10,17 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from components.dataset.rows import write_rows
-from components.dataset.store import label_events, read_catalog
+from components.dataset.rows import as_of_pandas, write_rows
+from components.dataset.store import catalog_table, framed, label_events
 from components.errors import DataError
 from components.params import Curate
 from components.radiograph.labels import to_value
 
 Event = dict[Any, Any]  # a row of the label log, see LABEL_SCHEMA
 OWN = "own"  # boxes of a kind of event: the ones that each event of it drew
+SAID = ("event_id", "image_id", "time", "label", "boxes", "reader", "provenance", "ai_visible")  # of LABEL_SCHEMA
+SETTLED = {  # the columns of a Truth
+    "label": pa.float64(), "boxes": pa.string(), "label_provenance": pa.string(),
+    "ai_visible": pa.bool_(), "readers": pa.int64(),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,23 +49,24 @@ def curate(*, catalog: Path, labels: Path, cases: Path, params: Curate) -> None:
         DataError: the archive is empty.
         UnknownLabel: an event says something outside the vocabulary.
     """
-    table = read_catalog(catalog)
-    if table.empty:
+    table = catalog_table(catalog)
+    if not table.num_rows:
         raise DataError(f"{catalog}: no images; run `osteoflow intake SOURCE` or `dvc pull`")
-    events = label_events(labels).drop_duplicates("event_id")
+    events = label_events(labels, SAID).drop_duplicates("event_id")
     several = events["image_id"].duplicated(keep=False)
     kinds, kind_of, boxes_of = _spoken_once(events[~several], params)
     disputed = _spoken_often(events[several], params)
     truths = [Truth(), *kinds, *disputed.values()]
     number_of = pd.concat([kind_of + 1, pd.Series(range(len(kinds) + 1, len(truths)), disputed.keys(), dtype="int64")])
-    number = number_of.reindex(table["image_id"], fill_value=0).to_numpy()
-    own = boxes_of.reindex(table["image_id"]).to_numpy(dtype=object)
-    for column in ("label", "boxes", "label_provenance", "ai_visible", "readers"):
-        values = np.array([getattr(truth, column) for truth in truths], dtype=object)[number]
-        if column == "boxes":
-            values = np.where(values == OWN, own, values)
-        table[column] = pd.Series(values.tolist(), dtype="float64") if column == "label" else values.tolist()
-    write_rows(cases, table)
+    images = table.column("image_id").to_pandas()
+    number = pa.array(number_of.reindex(images, fill_value=0).to_numpy())
+    for name, kind in SETTLED.items():
+        values = pa.array([getattr(truth, name) for truth in truths], kind).take(number)
+        if name == "boxes":
+            own = pa.array(boxes_of.reindex(images).to_numpy(dtype=object), kind, from_pandas=True)
+            values = pc.if_else(pc.equal(values, OWN), own, values)
+        table = table.append_column(name, values)
+    write_rows(cases, as_of_pandas(table, framed))
 
 
 def _spoken_once(events: pd.DataFrame, params: Curate) -> tuple[list[Truth], pd.Series, pd.Series]:

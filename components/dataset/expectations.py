@@ -214,11 +214,13 @@ def judge(checks: list[Check], tables: dict[str, pd.DataFrame], *, docs: Path | 
         expectations = [_expectation(gx.expectations, check, place) for place, check in enumerate(mine)]
         suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=expectations))
         batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("all")
-        outcome = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite)).run(
-            batch_parameters={"dataframe": rows},
-            result_format={"result_format": "COMPLETE", "unexpected_index_column_names": [key]},
-            run_id=RunIdentifier("validate", data_docs.MOMENT),
-        )
+        definition = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))
+        with pd.option_context("mode.copy_on_write", True):  # it takes the whole table up anew several times a check
+            outcome = definition.run(
+                batch_parameters={"dataframe": rows},
+                result_format={"result_format": "COMPLETE", "unexpected_index_column_names": [key]},
+                run_id=RunIdentifier("validate", data_docs.MOMENT),
+            )
         for result in outcome.results:
             check = mine[result.expectation_config.meta["check"]]
             verdicts[id(check)] = _verdict(check, rows, key, result)
@@ -232,7 +234,7 @@ def reasons_of(image_ids: pd.Series, verdicts: list[Verdict]) -> pd.Series:
     """The critical checks each image fails, by name, in the order of the suite, joined by ";"; as `image_ids`."""
     reasons = pd.Series("", index=image_ids.index)
     for verdict in verdicts:
-        if verdict.check.severity != "critical":
+        if verdict.check.severity != "critical" or not verdict.failing:
             continue
         hit = image_ids.isin(verdict.failing)
         reasons[hit] = (reasons[hit] + ";" + verdict.check.name).str.lstrip(";")

@@ -12,6 +12,7 @@ from components.dataset.keys import key_of, write_keyed
 from components.dataset.shards import Task, radiographs, refresh
 from components.radiograph import likeness, quality
 from components.radiograph.image import Radiograph
+from components.radiograph.pitch import FINE, halved
 from components.radiograph.quality import FEATURES, measure
 
 SCHEMA = pa.schema(
@@ -68,8 +69,9 @@ def measured(_: None, task: Task) -> list[Row]:
 
 
 def _row(image: Radiograph) -> Row:
-    small = likeness.thumbnail(image.pixels).tobytes()
-    return {"image_id": image.meta.image_id, "thumbnail": small} | _numbers(measure(image))
+    fine = halved(image.pixels, FINE)
+    small = likeness.thumbnail(fine).tobytes()
+    return {"image_id": image.meta.image_id, "thumbnail": small} | _numbers(measure(image, fine))
 
 
 def _numbers(measured: dict[str, float | int | bool | str | None]) -> Row:

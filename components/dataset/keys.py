@@ -13,9 +13,14 @@ KEY = b"osteoflow.key"
 def key_of(path: Path) -> str | None:
     """The key that was written into `path`; None when it has none or is not readable."""
     try:
-        key = (pq.read_schema(path).metadata or {}).get(KEY)
+        return key_in(pq.read_metadata(path))
     except (OSError, ValueError):
         return None
+
+
+def key_in(footer: pq.FileMetaData) -> str | None:
+    """The key that a footer says; None when it says none."""
+    key = (footer.metadata or {}).get(KEY)
     return None if key is None else key.decode()
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pandas as pd
 
 from components.params import Shares, Split
 
@@ -97,6 +98,19 @@ def _one_by_one(
     for merge in waiting[due:]:
         table.merge(merge.patient, merge.other)
     return table.roles, [table.person(patient).name for patient in patients]
+
+
+def divided(keys: pd.Series, values: pd.Series) -> pd.Index:
+    """The keys that stand beside more than one value, rows without either aside; `keys` and `values` are of one table.
+
+    What a groupby tells in ten times the time.
+    """
+    (key, names), (value, _) = pd.factorize(keys), pd.factorize(values)
+    stated = (key >= 0) & (value >= 0)
+    key, value = key[stated], value[stated]
+    first = np.empty(len(names), value.dtype)
+    first[key[::-1]] = value[::-1]  # of several that are put in one place the last stays: the earliest row's
+    return pd.Index(names)[np.unique(key[value != first[key]])]
 
 
 class _Table:

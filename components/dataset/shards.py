@@ -7,6 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from components.dataset.store import CATALOG_COLUMNS, atomic_path, keep_only, read_shard, shards
@@ -102,8 +103,8 @@ def fingerprint(shard: Path) -> str:
         ids, hashes = read_shard(shard, ["image_id", "pixel_sha256"]).columns
     except (OSError, ValueError) as error:
         raise DataError(f"{shard}: not a readable shard ({type(error).__name__}); run `dvc checkout`") from None
-    said = "\n".join(f"{name} {pixels}" for name, pixels in zip(ids.to_pylist(), hashes.to_pylist(), strict=True))
-    return sha256(said.encode()).hexdigest()
+    lines = pc.binary_join_element_wise(ids, hashes, " ").to_pylist()
+    return sha256("\n".join(lines).encode()).hexdigest()
 
 
 def radiographs(shard: Path, group: int) -> Iterator[Radiograph]:

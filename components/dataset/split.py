@@ -12,7 +12,7 @@ import pandas as pd
 
 from components.dataset.matches import read_matches
 from components.dataset.merges import one_person, read_merges
-from components.dataset.places import EXCLUDED, deal
+from components.dataset.places import EXCLUDED, deal, divided
 from components.dataset.rows import extend_rows, read_rows
 from components.dataset.withdrawals import read_withdrawals, withdrawn
 from components.errors import MissingPatient, PatientLeak
@@ -62,7 +62,7 @@ def check(table: pd.DataFrame, pairs: np.ndarray) -> None:
     """
     placed = table[table["role"] != EXCLUDED]
     for column, said in (("patient_id", "patients"), ("group_id", "groups")):
-        torn = int((placed.groupby(column)["role"].nunique() > 1).sum())
+        torn = len(divided(placed[column], placed["role"]))
         if torn:
             raise PatientLeak(f"{torn} of {placed[column].nunique()} {said} have images in two roles; report this")
     roles = table["role"].to_numpy(dtype=object)

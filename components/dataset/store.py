@@ -242,7 +242,9 @@ def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """
     with pq.ParquetFile(path) as file:
         table = file.read(columns, use_threads=False)
-    return table.select([name for name in columns if name in table.column_names]) if columns else table
+    if columns is None or (held := table.column_names) == list(columns):
+        return table
+    return table.select([name for name in columns if name in held])
 
 
 def read_catalog(
@@ -257,15 +259,28 @@ def read_catalog(
     What a column holds does not depend on what is missing from it: age_years, hour and windows are float64 with
     NaN, texts and `hardware` are objects with None. Columns that a shard was written without are missing from it.
     """
+    table = catalog_table(folder, batch, columns)
+    return framed(table) if table.num_rows else pd.DataFrame(columns=table.column_names)
+
+
+def catalog_table(folder: Path, batch: str | None = None, columns: Sequence[str] = tuple(CATALOG_COLUMNS)) -> pa.Table:
+    """What `read_catalog` reads, as it is stored; a column that every shard was written without is null throughout."""
     tables = []
     for path in shards(folder, batch):
         table = read_shard(path, columns)
-        tables.append(table.append_column("shard", pa.array([path.stem] * table.num_rows, pa.string())))
-    if not tables:
-        return pd.DataFrame(columns=[*columns, "shard"])
-    frame = pa.concat_tables(tables, promote_options="default").to_pandas().reindex(columns=[*columns, "shard"])
+        tables.append(table.append_column("shard", pa.repeat(path.stem, table.num_rows)))
+    whole = pa.concat_tables(tables, promote_options="default") if tables else pa.table({})
+    parts = {
+        name: whole.column(name) if name in whole.column_names else pa.nulls(whole.num_rows, pa.float64())
+        for name in (*columns, "shard")
+    }
+    return pa.table(parts)
+
+
+def framed(table: pa.Table) -> pd.DataFrame:
+    """An Arrow table with columns of the catalog as pandas holds them, see `read_catalog`."""
     held = dict.fromkeys(NUMBERS, "float64") | {"hardware": "object"}
-    return frame.astype({name: kind for name, kind in held.items() if name in frame})
+    return table.to_pandas().astype({name: kind for name, kind in held.items() if name in table.column_names})
 
 
 def write_catalog(studies: Path, catalog: Path) -> int:
@@ -327,10 +342,12 @@ def count_events(labels: Path) -> int:
     return sum(pq.read_metadata(path).num_rows for path in shards(labels))
 
 
-def label_events(labels: Path, batch: str | None = None) -> pd.DataFrame:
+def label_events(
+    labels: Path, columns: Sequence[str] = tuple(LABEL_SCHEMA.names), batch: str | None = None
+) -> pd.DataFrame:
     """Every label event, or every one of a batch, in order of arrival."""
-    tables = [read_shard(path) for path in shards(labels, batch)]
-    return pa.concat_tables(tables).to_pandas() if tables else pd.DataFrame(columns=LABEL_SCHEMA.names)
+    tables = [read_shard(path, columns) for path in shards(labels, batch)]
+    return pa.concat_tables(tables).to_pandas() if tables else pd.DataFrame(columns=list(columns))
 
 
 def _write_shard(folder: Path, batch: str, number: int, rows: list[dict[str, object]]) -> Path:

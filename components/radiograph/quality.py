@@ -39,8 +39,11 @@ MAD = 0.6745  # median of |x| of a standard normal variable
 QUARTILE = 3  # directions of the twelve that are at most as sharp as what speaks for sharpness
 
 
-def measure(image: Radiograph) -> dict[str, float | int | bool | str | None]:
+def measure(image: Radiograph, fine: np.ndarray | None = None) -> dict[str, float | int | bool | str | None]:
     """Measure one image: FEATURES, `polarity_ok` and `phash`.
+
+    Args:
+        fine: its pixels halved to FINE, where they are at hand.
 
     | key                          | meaning                                                         | unit          |
     |------------------------------|-----------------------------------------------------------------|---------------|
@@ -59,7 +62,8 @@ def measure(image: Radiograph) -> dict[str, float | int | bool | str | None]:
 
     Source: clinical.md section 5; DI: IEC 62494-1.
     """
-    scene = look(image)
+    fine = halved(image.pixels, FINE) if fine is None else fine
+    scene = look(image, fine)
     counts = _counts(image.pixels, scene)
     levels = int(np.count_nonzero(counts))
     p1, median, p99 = (float(place) / scene.top for place in _quantiles(counts, (0.01, 0.5, 0.99)))
@@ -79,7 +83,7 @@ def measure(image: Radiograph) -> dict[str, float | int | bool | str | None]:
         "clutter": clutter,
         "deviation_index": _deviation(image.meta.exposure_index, image.meta.target_exposure_index),
         "polarity_ok": scene.polarity_ok,
-        "phash": phash(image.pixels),
+        "phash": phash(fine),
     }
 
 

@@ -46,13 +46,17 @@ class Scene:
         return 1.0 / (self.top * math.sqrt(12))
 
 
-def look(image: Radiograph) -> Scene:
-    """Find field, anatomy and air of an image."""
+def look(image: Radiograph, fine: np.ndarray) -> Scene:
+    """Find field, anatomy and air of an image.
+
+    Args:
+        fine: its pixels, or what `halved` made of them.
+    """
     pixels = image.pixels
     top = float(2**image.meta.bits_stored - 1)
     if pixels.max() > top:  # a modality LUT may widen the range
         top = float(np.iinfo(pixels.dtype).max)
-    small = at_pitch(pixels).astype(np.float32) / np.float32(top)
+    small = at_pitch(fine).astype(np.float32) / np.float32(top)
     inside = _field(small)
     fraction = (inside[0].stop - inside[0].start) * (inside[1].stop - inside[1].start) / small.size
     ratio = (pixels.shape[0] / small.shape[0], pixels.shape[1] / small.shape[1])

@@ -6,7 +6,7 @@ resolution is that of the picture it is given: pictures that are to compare are 
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 import cv2
 import numpy as np
@@ -27,8 +27,8 @@ def powers(picture: np.ndarray) -> np.ndarray:
         (3, DIRECTIONS) float64, up to a constant; above 0 unless the picture is flat.
     """
     rows, columns = picture.shape
-    window = np.outer(_hann(rows), _hann(columns))
-    level = np.float32(np.vdot(picture, window) / window.sum())
+    window, weight = _window(rows, columns)
+    level = np.float32(np.vdot(picture, window) / weight)
     framed = np.zeros((SIZE, SIZE), np.float32)
     np.multiply(picture - level, window, out=framed[:rows, :columns])
     chosen, starts = _cells()
@@ -37,10 +37,11 @@ def powers(picture: np.ndarray) -> np.ndarray:
     return np.asarray((np.roll(power, 1, axis=1) + 2 * power + np.roll(power, -1, axis=1)) / 4)
 
 
-@cache
-def _hann(length: int) -> np.ndarray:
-    """Hann's window without its zeros."""
-    return np.asarray(np.hanning(length + 2)[1:-1], dtype=np.float32)
+@lru_cache(64)  # pictures of a site come in few shapes; a quarter of a megabyte each
+def _window(rows: int, columns: int) -> tuple[np.ndarray, np.float32]:
+    """Hann's window without its zeros, and its sum."""
+    window = np.outer(*(np.hanning(length + 2)[1:-1].astype(np.float32) for length in (rows, columns)))
+    return window, window.sum()
 
 
 @cache

@@ -44,6 +44,7 @@ from components.radiograph.deidentify import Pseudonyms
 from components.radiograph.image import ImageMeta, Radiograph
 from components.radiograph.likeness import likeness, thumbnail
 from components.radiograph.phantom import DETECTOR_A, DETECTOR_B, Detector, draw
+from components.radiograph.pitch import FINE, halved
 from components.radiograph.pixels import decode
 from components.radiograph.quality import measure
 from tests.benchmarks.planted import COPIES, DEFECTS
@@ -211,10 +212,10 @@ def suite(files: list[Planted], processes: int) -> Outcome:
 def facts_of(path: Path) -> dict[str, object]:
     pixels = decode(path.read_bytes())
     image = Radiograph(_described(pixels, 8), pixels)
-    sides = sorted(pixels.shape)
+    sides, fine = sorted(pixels.shape), halved(pixels, FINE)
     known = {"name": path.name, "measured": True, "label_agrees": True, "side_px": sides[0], "deep_levels": np.nan}
-    found = {"aspect": sides[0] / sides[1], "sha256": image.sha256, "thumbnail": thumbnail(pixels)}
-    return known | measure(image) | found
+    found = {"aspect": sides[0] / sides[1], "sha256": image.sha256, "thumbnail": thumbnail(fine)}
+    return known | measure(image, fine) | found
 
 
 def _described(pixels: np.ndarray, bits: int) -> ImageMeta:

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.dataset.curate import curate, settle
-from components.dataset.store import label_events, write_images, write_labels
+from components.dataset.rows import write_rows
+from components.dataset.store import label_events, read_catalog, write_images, write_labels
 from components.errors import DataError, UnknownLabel
 from components.params import Curate
 from components.radiograph.image import ImageMeta, Radiograph
@@ -128,6 +129,27 @@ def test_every_image_is_settled_by_its_own_events(tmp_path_factory, said, reader
         truth = settle(log[log["image_id"] == row["image_id"]].to_dict("records"), params)
         assert {name: None if row[name] != row[name] else row[name] for name in asdict(truth)} == asdict(truth)
     assert [str(found[name].dtype) for name in ("ai_visible", "readers")] == ["bool", "int64"]
+
+
+def test_the_files_are_those_of_the_catalog_with_the_truths_beside_it(tmp_path):
+    """To the byte, as pandas writes the whole of it."""
+    folders = {"catalog": tmp_path / "studies", "labels": tmp_path / "labels", "cases": tmp_path / "cases"}
+    write_images(folders["catalog"], [image(f"image-{n}") for n in range(3)], batch="000001-a", shard_bytes=100)
+    word = {"time": "2026-01-01T00:00:00+00:00", "reader": "archive", "provenance": "archive"}
+    drawn = LabelEvent.new(image_id="image-1", label="fracture", boxes=BOXES[1], **word)
+    write_labels(folders["labels"], [drawn, LabelEvent.new(image_id="image-2", label="no_fracture", **word)], batch="a")
+    curate(**folders, params=Curate(min_readers=2))
+    table = read_catalog(folders["catalog"])
+    table["label"] = [math.nan, 1.0, 0.0]
+    table["boxes"] = ["[]", '[{"height": 4.0, "width": 3.0, "x": 1.0, "y": 2.0}]', "[]"]
+    table["label_provenance"] = [None, "archive", "archive"]
+    table["ai_visible"] = [False] * 3
+    table["readers"] = [0] * 3
+    write_rows(tmp_path / "expected", table)
+
+    assert table["shard"].nunique() > 1
+    for path in (tmp_path / "expected").iterdir():
+        assert path.read_bytes() == (folders["cases"] / path.name).read_bytes()
 
 
 @pytest.mark.parametrize("where", ["image-0", "elsewhere"])

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.dataset.places import EXCLUDED, Merge, _one_by_one, bucket, deal
+from components.dataset.places import EXCLUDED, Merge, _one_by_one, bucket, deal, divided
 from components.params import Shares, Split
 
 SHARES = Shares(train=55, tune=12, calibrate=13, test=20)
@@ -114,6 +115,14 @@ def test_who_has_met_nobody_may_be_seated_apart(events):
     history = History(events)
 
     assert (history.roles, history.groups) == _one_by_one(history.images, history.pairs, PARAMS, history.merges)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "b", "c", None]), st.sampled_from(["x", "y", None]))))
+def test_keys_beside_several_values_are_those_that_a_groupby_finds(rows):
+    table = pd.DataFrame(rows, columns=["key", "value"], dtype=object)
+    counted = table.groupby("key")["value"].nunique()
+
+    assert sorted(divided(table["key"], table["value"])) == sorted(counted.index[counted > 1])
 
 
 def test_the_buckets_meet_the_shares():

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.dataset.rows import extend_rows, read_rows, rows_sha256, write_rows
+from components.dataset.rows import as_of_pandas, extend_rows, read_rows, rows_sha256, write_rows
+from components.dataset.store import framed
 from components.errors import DataError
 
 
@@ -159,3 +161,32 @@ def test_rows_are_read_by_column(tmp_path):
     write_rows(tmp_path, table(sex=["F"] * 5))
 
     assert list(read_rows(tmp_path, ["sex", "image_id"]).columns) == ["sex", "image_id"]
+
+
+STORED = {  # a column of each kind that the catalog and curate have; `age_years` and `hardware` turn in pandas
+    "image_id": (pa.string(), st.text(max_size=3)),
+    "masked": (pa.string(), cells),
+    "age_years": (pa.int32(), st.one_of(st.none(), st.integers(0, 9))),
+    "rows": (pa.int32(), st.integers(0, 9)),
+    "exposure_index": (pa.float64(), st.one_of(st.none(), st.floats(allow_infinity=False))),
+    "hardware": (pa.bool_(), st.one_of(st.none(), st.booleans())),
+    "ai_visible": (pa.bool_(), st.booleans()),
+    "shard": (pa.string(), st.sampled_from("ab")),
+}
+
+
+@given(st.lists(st.tuples(*(values for _, values in STORED.values())), min_size=1), st.integers(0, 3))
+@settings(deadline=None, max_examples=40)
+def test_what_went_past_pandas_is_written_as_what_went_through_it(tmp_path_factory, rows, cut):
+    """To the byte: types, footers, keys; of one chunk or of several, with columns that hold nothing."""
+    columns = [
+        pa.array(values, kind) for values, (kind, _) in zip(zip(*rows, strict=True), STORED.values(), strict=True)
+    ]
+    table = pa.table(columns, names=list(STORED))
+    table = pa.concat_tables([table.slice(0, cut), table.slice(cut)])
+    folder = tmp_path_factory.mktemp("rows")
+    write_rows(folder / "through", framed(table))
+    write_rows(folder / "past", as_of_pandas(table, framed))
+
+    through, past = ({path.name: path.read_bytes() for path in (folder / way).iterdir()} for way in ("through", "past"))
+    assert past == through
