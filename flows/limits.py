@@ -10,17 +10,23 @@ from flows import clients
 
 
 class Learned(BaseModel):
-    """What a site learned. before: limits it was judged by until now, by name; after: those that replace them."""
+    """What a site learned. before: limits it was judged by until now, by name; after: those that replace them.
+
+    looks: whether it learned what its images look like, too.
+    """
 
     site: str
     images: int
     before: dict[str, float]
     after: dict[str, float]
+    looks: bool
     commit: str | None
 
     def text(self) -> str:
         lines = [f"Limits of {self.site}, from its first {self.images} usable images:"]
         lines += [f"  {name}: {self.before[name]:g} -> {value:g}" for name, value in self.after.items()]
+        if self.looks:
+            lines.append("  and what its images look like; a picture unlike them is told, not refused")
         if self.commit:
             lines.append(f"Committed as {self.commit[:12]}; the next build judges this site by them.")
         else:
@@ -43,7 +49,9 @@ def learn_limits(settings: Settings, site: str, *, again: bool) -> Learned:
         record_limits(home.root / paths.limits, site, learned, again=again)
         message = f"Learn the image limits of site {site} from its first {learned.images} images"
         commit = home.commit_file(paths.limits, message)
-    after = learned.model_dump(exclude={"images", "measured_by"})
+    after = learned.model_dump(exclude={"images", "measured_by", "usual"})
     before = {name: getattr(known.get(site), name, None) for name in after}
     before = {name: getattr(images, name) if value is None else value for name, value in before.items()}
-    return Learned(site=site, images=learned.images, before=before, after=after, commit=commit)
+    return Learned(
+        site=site, images=learned.images, before=before, after=after, looks=learned.usual is not None, commit=commit
+    )

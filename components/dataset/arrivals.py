@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from components.dataset.items import Item, Source, Statement
 from components.dataset.quarantine import Entry, Refusal, entry, quarantined
 from components.dataset.store import Packed, count_events, read_catalog, shards, write_images, write_labels
+from components.dataset.tree import State
 from components.dataset.workers import Bounds, Lost, bounded
 from components.errors import MissingPatient, UnreadableImage
 from components.radiograph.burned_in import Policy, clean, overlaps
@@ -64,6 +65,7 @@ def look(door: Door, item: Item) -> Outcome:
     try:
         if _too_large(door, item):
             return keep(door, item, "too_large")
+        before = _readable(item.file.state)
         data = _bytes(item)
         if not data:
             return Outcome(None, refusal=Refusal("empty", digest=sha256().hexdigest()))
@@ -71,7 +73,11 @@ def look(door: Door, item: Item) -> Outcome:
         if image_id in door.known:
             return Outcome(image_id)
         image = item.read(data, door.pseudonyms, max_megapixels=door.max_megapixels)
-        return Outcome(image_id, Packed.of(clean(image, door.burned_in)))
+        image = clean(image, door.burned_in)
+        # Times of change tick every few milliseconds: within one tick half of another file may have been read.
+        if _changed(item, before):
+            return Outcome(image_id, refusal=Refusal("changed"))
+        return Outcome(image_id, Packed.of(image))
     except UnreadableImage as error:
         return Outcome(image_id, refusal=Refusal(error.reason, data))
     except MissingPatient:
@@ -98,6 +104,13 @@ def _too_large(door: Door, item: Item) -> bool:
         return False  # gone: reading it says so
 
 
+def _changed(item: Item, before: State) -> bool:
+    try:
+        return item.file.state() != before
+    except OSError:
+        return False  # gone since: it was read whole
+
+
 def _bytes(item: Item) -> bytes:
     return _readable(item.file.data)
 
@@ -107,6 +120,8 @@ def _readable(read: Callable[[], T]) -> T:
         return read()
     except (MemoryError, UnreadableImage):
         raise
+    except FileNotFoundError:
+        raise UnreadableImage("the file is gone", reason="vanished") from None
     except Exception as error:  # noqa: BLE001  (a damaged or encrypted archive may raise anything)
         raise UnreadableImage(f"the file cannot be read ({type(error).__name__})", reason="unreadable") from None
 

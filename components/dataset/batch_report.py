@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
+from components.dataset.expectations import STRANGENESS
 from components.dataset.inputs import Inputs
 from components.dataset.intake import Batch
 from components.dataset.page import write_page
@@ -102,15 +103,17 @@ def report_batch(
 
 
 def _failing(inputs: Inputs, labels: Path, batch: str) -> pd.DataFrame:
-    """The images that fail, as the gallery takes them; labels as the source states them."""
+    """The images that fail or are strange, as the gallery takes them; labels as the source states them."""
+    reasons = {failure.image_id: failure.reasons for failure in inputs.failures}
+    reasons |= {image_id: (*reasons.get(image_id, ()), STRANGENESS) for image_id in inputs.strange}
     said = label_events(labels, batch=batch).drop_duplicates("image_id", keep="last").set_index("image_id")["label"]
-    ids = pd.Series([failure.image_id for failure in inputs.failures], dtype=object)
+    ids = pd.Series(list(reasons), dtype=object)
     return pd.DataFrame(
         {
             "image_id": ids,
             "picture_id": ids,
             "label": ids.map(said).map({FRACTURE: 1.0, NO_FRACTURE: 0.0}).astype("float64"),
-            "reasons": pd.Series([";".join(failure.reasons) for failure in inputs.failures], dtype=object),
+            "reasons": pd.Series([";".join(said_of) for said_of in reasons.values()], dtype=object),
         }
     )
 

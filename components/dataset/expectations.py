@@ -20,6 +20,8 @@ Suite = Literal["images", "dataset", "splits"]
 Table = Literal["images", "whole", "roles", "strata", "metadata", "shortcuts"]
 Severity = Literal["critical", "warning"]
 
+STRANGENESS = "strangeness"
+
 
 class Check(BaseModel):
     """One expectation: every value of `column` lies in [low, high]; with neither bound, every value is true.
@@ -82,7 +84,24 @@ def image_checks(limits: ImageExpectations, sites: Mapping[str, SiteLimits]) -> 
             remedy = "look at the images; a new detector learns anew (`osteoflow data limits --again`)"
             value = getattr(check, bound) if learned is None else learned
             asked.append(check.model_copy(update={"site": site, bound: value, "remedy": remedy}))
-    return asked
+    return asked + [_strangeness(site) for site, own in sorted(sites.items()) if own.usual]
+
+
+def _strangeness(site: str) -> Check:
+    """What one site's images look like says nothing of another's, so nobody else is asked.
+
+    Told, and no more: a body part that the site had not sent before is strange, too.
+    """
+    return Check(
+        suite="images",
+        name=STRANGENESS,
+        table="images",
+        column=STRANGENESS,
+        high=1.0,
+        site=site,
+        severity="warning",
+        remedy="look at the images: photographs do not belong here; a body part that is new here does",
+    )
 
 
 def _image_checks(limits: ImageExpectations) -> list[Check]:
@@ -228,6 +247,11 @@ def judge(checks: list[Check], tables: dict[str, pd.DataFrame], *, docs: Path | 
         context.build_data_docs(site_names=["docs"])
         data_docs.settle(docs)
     return [verdicts[id(check)] for check in checks]
+
+
+def failing(verdicts: list[Verdict], name: str) -> set[str]:
+    """The keys of the rows that fail the check `name`, over all sites."""
+    return {key for verdict in verdicts if verdict.check.name == name for key in verdict.failing}
 
 
 def reasons_of(image_ids: pd.Series, verdicts: list[Verdict]) -> pd.Series:

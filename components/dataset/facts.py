@@ -5,6 +5,7 @@ In every table the first column is the key that a verdict names.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pyarrow as pa
 from components.dataset.places import divided
 from components.dataset.shortcuts import shortcuts
 from components.dataset.store import read_shard, shards
+from components.dataset.usual import Usual
 from components.errors import DataError
 from components.radiograph.quality import FEATURES
 
@@ -29,33 +31,44 @@ NEEDED = ("saturation", "grey_levels", "field_fraction", "sharpness")
 JUDGED = (*NEEDED, "noise", "cnr", "motion", "clutter", "deviation_index")
 
 
-def image_facts(table: pd.DataFrame, features: Path) -> pd.DataFrame:
+def image_facts(table: pd.DataFrame, features: Path, usual: Mapping[str, Usual]) -> pd.DataFrame:
     """One row an image, in the order of `table`.
+
+    Args:
+        usual: as in `measured_facts`.
 
     Raises:
         DataError: images without features.
     """
-    columns = ["image_id", "polarity_ok", *FEATURES]
+    columns = ["image_id", "polarity_ok", *FEATURES, *(["appearance"] if usual else [])]
     parts = [read_shard(path, columns) for path in shards(features)]
     known = pa.concat_tables(parts).to_pandas() if parts else pd.DataFrame(columns=columns)
     places = pd.Index(known["image_id"]).get_indexer(table["image_id"])
     if missing := int((places < 0).sum()):
         raise DataError(f"{features}: {missing} of {len(table)} images lack features; run `inspect`")
-    facts = sized(measured_facts(known.take(places), table["site"]), table)
+    facts = sized(measured_facts(known.take(places), table["site"], usual), table)
     facts["label_agrees"] = ~table["image_id"].isin(_contradicted(table)).to_numpy()
     return facts
 
 
-def measured_facts(measured: pd.DataFrame, sites: pd.Series) -> pd.DataFrame:
+def measured_facts(measured: pd.DataFrame, sites: pd.Series, usual: Mapping[str, Usual]) -> pd.DataFrame:
     """What the measurements alone say of every image: the columns of the suite `images`, but for size and label.
 
     Args:
-        measured: image_id, polarity_ok and JUDGED, one row an image.
+        measured: image_id, polarity_ok, JUDGED and, where it was measured, appearance; one row an image.
         sites: of the same images, in the same order.
+        usual: what the images of a site look like; strangeness is NaN for the other sites.
     """
     facts = measured[["image_id", "polarity_ok", *JUDGED]].reset_index(drop=True)
     facts["measured"] = np.isfinite(facts[list(NEEDED)].to_numpy(dtype=float)).all(axis=1)
     facts["site"] = sites.to_numpy()
+    facts["strangeness"] = np.nan
+    for site, own in usual.items():
+        rows = np.flatnonzero(facts["site"] == site)
+        if len(rows) and "appearance" in measured:
+            looks = np.stack(measured["appearance"].iloc[rows].tolist())
+            if looks.shape[1] == len(own.center):  # else measured by other code: the report says so
+                facts.loc[rows, "strangeness"] = own.strangeness(looks)
     return facts
 
 

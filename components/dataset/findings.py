@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from components.dataset.batches import BatchRecord
-from components.dataset.expectations import Verdict
+from components.dataset.expectations import STRANGENESS, Verdict, failing
 from components.dataset.limits import SiteLimits
 
 
@@ -72,6 +72,8 @@ def findings(table: pd.DataFrame, verdicts: list[Verdict], facts: dict[str, pd.D
     if torn := failed.get("label_conflict"):
         pictures = table.loc[table["image_id"].isin(torn.failing), "picture_id"].nunique()
         found["contradicting labels"] = f"{pictures} pictures filed under opposite labels ({len(torn.failing)} images)"
+    if strange := failing(verdicts, STRANGENESS):
+        found["strange pictures"] = f"{len(strange)} images look unlike the others of their site; told, not refused"
     if unknown := int(table["label"].isna().sum()):
         found["no label"] = f"{unknown} of {len(table)} images: nobody said, or the sources contradict themselves"
     if weak := int((table["grouping"] == "weak").sum()):

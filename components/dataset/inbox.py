@@ -1,7 +1,8 @@
 """The inbox: whatever wrote into it, intake claims the files, and removes them once they have landed.
 
 Claiming is a rename into a private folder: what arrives later waits for the next run, and a run that is killed finds
-what it had claimed. A file that was refused without being read is kept, beside the quarantine.
+what it had claimed. A file that was refused without being read is kept, beside the quarantine. One that somebody went
+on writing to goes back: its writer follows it there, and the next run finds it whole.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from components.dataset.spool import FILES, INDEX, private
 from components.dataset.store import atomic_path
-from components.dataset.tree import plant
+from components.dataset.tree import State, plant, state_of
 from components.errors import DataError
 
 # Names under which programs write files that are not whole yet.
@@ -39,7 +40,7 @@ class Inbox:
     kept: Path
     largest: int
     may_be_empty: bool = True
-    brought: list[Path] = field(default_factory=list)
+    brought: dict[Path, State] = field(default_factory=dict)  # as it was claimed
 
     @property
     def path(self) -> Path:
@@ -71,15 +72,19 @@ class Inbox:
                 _move(path, target)
         except OSError as error:
             raise DataError(f"inbox: a file cannot be claimed: {error.strerror}") from None
-        self.brought = [path for path in files.rglob("*") if path.is_file()]
+        self.brought = {path: state_of(path) for path in files.rglob("*") if path.is_file()}
         with atomic_path(self.folder / INDEX) as draft:
             draft.write_text(json.dumps({"lost": []}), encoding="ascii")
         return f"{len(self.brought)} in the inbox" + (f", {strange} left there that are no files" if strange else "")
 
     def landed(self) -> None:
-        """Remove what was claimed before; the archive or the quarantine holds it now."""
-        for path in self.brought:
-            if path.exists() and self._unread(path):
+        """Remove what was claimed before, and is as it was; the archive or the quarantine holds it now."""
+        for path, state in self.brought.items():
+            if path.exists() and state_of(path) != state:
+                back = _free(self.inbox / path.relative_to(self.folder / FILES))
+                back.parent.mkdir(parents=True, exist_ok=True)
+                _move(path, back)
+            elif path.exists() and self._unread(path):
                 private(self.kept)
                 _move(path, _free(self.kept / path.name))
             path.unlink(missing_ok=True)

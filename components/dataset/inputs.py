@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from components.dataset.expectations import Check, image_checks, judge, reasons_of, version
+from components.dataset.expectations import STRANGENESS, Check, image_checks, judge, reasons_of, version
 from components.dataset.facts import JUDGED, measured_facts, sized
 from components.dataset.inspect import measured
 from components.dataset.limits import Limits
@@ -51,6 +51,7 @@ class Inputs(BaseModel):
         suite: version of the checks that were asked, 12 hex digits.
         images: that were judged.
         failures: in the order of the images.
+        strange: image_ids that look unlike the others of their site, which fails nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,6 +60,7 @@ class Inputs(BaseModel):
     images: int
     checks: tuple[Asked, ...]
     failures: tuple[Failure, ...]
+    strange: tuple[str, ...] = ()
 
     @property
     def share(self) -> float:
@@ -74,11 +76,12 @@ class Inputs(BaseModel):
         return counts
 
     def text(self) -> str:
-        """One sentence with its numbers."""
+        """A sentence or two with their numbers."""
+        told = f" {len(self.strange)} look unlike the others of their site: look at them." if self.strange else ""
         if not self.failures:
-            return f"Quality: none of {self.images} images fails the suite `images`."
+            return f"Quality: none of {self.images} images fails the suite `images`.{told}"
         listed = ", ".join(f"{name} {count}" for name, count in self.by_check().items())
-        return f"Quality: {len(self.failures)} of {self.images} images fail the suite `images` ({listed})."
+        return f"Quality: {len(self.failures)} of {self.images} images fail the suite `images` ({listed}).{told}"
 
 
 def judge_batch(*, studies: Path, batch: str, limits: Limits, params: ImageExpectations) -> Inputs:
@@ -91,10 +94,10 @@ def judge_batch(*, studies: Path, batch: str, limits: Limits, params: ImageExpec
     sizes = {shard: pq.read_metadata(shard) for shard in mine}
     tasks = [(shard, group) for shard in mine for group in range(sizes[shard].num_row_groups)]
     parts = ordered(measured, None, tasks, images=sum(meta.num_rows for meta in sizes.values()))
-    columns = ["image_id", "polarity_ok", *JUDGED]
+    columns = ["image_id", "polarity_ok", *JUDGED, "appearance"]
     known = pd.DataFrame([row for part in parts for row in part], columns=columns).set_index("image_id", drop=False)
     table = read_catalog(studies, batch)
-    facts = sized(measured_facts(known.loc[table["image_id"]], table["site"]), table)
+    facts = sized(measured_facts(known.loc[table["image_id"]], table["site"], limits.usual), table)
     return _judged(facts, limits, params)
 
 
@@ -108,7 +111,7 @@ def judge_predictions(window: pd.DataFrame, *, limits: Limits, params: ImageExpe
     # A log without any prediction has no columns for what was measured; a measurement that failed is None.
     known = cases.reindex(columns=["image_id", "polarity_ok", *JUDGED])
     known[list(JUDGED)] = known[list(JUDGED)].apply(pd.to_numeric, errors="coerce")
-    return _judged(measured_facts(known, cases["site"]), limits, params)
+    return _judged(measured_facts(known, cases["site"], {}), limits, params)
 
 
 def _judged(facts: pd.DataFrame, limits: Limits, params: ImageExpectations) -> Inputs:
@@ -121,6 +124,7 @@ def _judged(facts: pd.DataFrame, limits: Limits, params: ImageExpectations) -> I
         images=len(facts),
         checks=tuple(_asked(verdict.check, len(verdict.failing)) for verdict in verdicts),
         failures=tuple(_failures(facts["image_id"], reasons)),
+        strange=tuple(facts.loc[facts[STRANGENESS] > 1, "image_id"]),
     )
 
 

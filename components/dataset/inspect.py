@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from components.dataset.keys import key_of, write_keyed
 from components.dataset.shards import Task, radiographs, refresh
-from components.radiograph import likeness, quality
+from components.radiograph import appearance, likeness, quality
 from components.radiograph.image import Radiograph
 from components.radiograph.pitch import FINE, halved
 from components.radiograph.quality import FEATURES, measure
@@ -22,13 +22,16 @@ SCHEMA = pa.schema(
         ("polarity_ok", pa.bool_()),
         ("phash", pa.string()),  # 16 hex digits
         ("thumbnail", pa.binary()),  # SIDE x SIDE bytes
+        ("appearance", pa.list_(pa.float32())),  # LENGTH numbers
     ]
 )
 Row = dict[str, object]
 
 
 def inspect(*, catalog: Path, studies: Path, features: Path) -> None:
-    """Write `features/<shard>.parquet`: image_id, FEATURES, polarity_ok, phash, thumbnail; files of vanished shards go.
+    """Write `features/<shard>.parquet`: image_id, FEATURES, polarity_ok, phash, thumbnail, appearance.
+
+    Files of vanished shards go.
 
     Args:
         catalog: names the shards. studies: holds those that are new.
@@ -56,9 +59,10 @@ class Features:
 def measured_by() -> list[Path]:
     """The files of the code that measures, with what it takes from its own room: other code, other numbers."""
     home = quality.__name__.rpartition(".")[0]
-    used = [*vars(quality).values(), *vars(likeness).values()]
+    rooms = (quality, likeness, appearance)
+    used = [thing for room in rooms for thing in vars(room).values()]
     names = {getattr(thing, "__module__", None) or "" for thing in used}
-    modules = {quality.__name__, likeness.__name__} | {name for name in names if name.startswith(f"{home}.")}
+    modules = {room.__name__ for room in rooms} | {name for name in names if name.startswith(f"{home}.")}
     return sorted(Path(str(sys.modules[name].__file__)) for name in modules)
 
 
@@ -71,7 +75,8 @@ def measured(_: None, task: Task) -> list[Row]:
 def _row(image: Radiograph) -> Row:
     fine = halved(image.pixels, FINE)
     small = likeness.thumbnail(fine).tobytes()
-    return {"image_id": image.meta.image_id, "thumbnail": small} | _numbers(measure(image, fine))
+    looks = appearance.appearance(fine).tolist()
+    return {"image_id": image.meta.image_id, "thumbnail": small, "appearance": looks} | _numbers(measure(image, fine))
 
 
 def _numbers(measured: dict[str, float | int | bool | str | None]) -> Row:

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.dataset.facts import image_facts
 from components.dataset.keys import key_of
-from components.dataset.store import atomic_path, shards
+from components.dataset.store import atomic_path, read_shard, shards
+from components.dataset.usual import Usual
 from components.errors import ConfigError, DataError
 from components.params import ImageExpectations, Share
 
@@ -29,6 +30,7 @@ class SiteLimits(BaseModel):
     Attributes:
         images: how many taught it.
         measured_by: version of the code that measured them; None: learned before it was recorded.
+        usual: what they look like; None: learned before that was measured.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,6 +43,7 @@ class SiteLimits(BaseModel):
     min_sharpness: float = Field(ge=0)
     max_noise: Share | None = None  # None: learned before there was such a limit; that of params.yaml holds
     max_clutter: float | None = Field(default=None, ge=0)
+    usual: Usual | None = None
 
 
 class Limits(BaseModel):
@@ -49,6 +52,11 @@ class Limits(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     sites: dict[str, SiteLimits] = {}
+
+    @property
+    def usual(self) -> dict[str, Usual]:
+        """What images look like, of the sites that know."""
+        return {site: own.usual for site, own in self.sites.items() if own.usual}
 
 
 def read_limits(path: Path) -> Limits:
@@ -81,7 +89,9 @@ def record_limits(path: Path, site: str, learned: SiteLimits, *, again: bool) ->
         raise DataError(f"{path}: {site!r} has limits already, of {known[site].images} images; --again replaces them")
     document = Limits(sites=known | {site: learned}).model_dump()
     with atomic_path(path) as draft:
-        draft.write_text(HEAD + yaml.safe_dump(document, allow_unicode=True), encoding="utf-8")
+        draft.write_text(
+            HEAD + yaml.safe_dump(document, allow_unicode=True, default_flow_style=None, width=120), encoding="utf-8"
+        )
 
 
 def learn(*, splits: Path, features: Path, site: str, params: ImageExpectations) -> SiteLimits:
@@ -101,15 +111,16 @@ def learn(*, splits: Path, features: Path, site: str, params: ImageExpectations)
     if not splits.exists():
         raise DataError(f"{splits}: not here; run `dvc pull`, or `dvc repro split` where the last build stopped")
     table = pd.read_parquet(splits)
-    facts = image_facts(table, features)
+    facts = image_facts(table, features, {})
     good = facts["measured"] & facts["polarity_ok"] & facts["label_agrees"] & (facts["side_px"] >= params.min_side_px)
     good &= table["site"].to_numpy() == site
     if "withdrawn" in table:  # a split of before there were withdrawals has no such column
         good &= ~table["withdrawn"].to_numpy(dtype=bool)
-    arrived = [pd.read_parquet(path, columns=["image_id"]) for path in shards(features)]
-    order = pd.concat(arrived)["image_id"]
+    arrived = [read_shard(path, ["image_id", "appearance"]).to_pandas() for path in shards(features)]
+    looks = pd.concat(arrived).set_index("image_id")
+    order = looks.index
     mine = facts[good].set_index("image_id")
-    first = mine.loc[order[order.isin(mine.index)].iloc[:FIRST]]
+    first = mine.loc[order[order.isin(mine.index)][:FIRST]]
     if len(first) < LEAST:
         sites = ", ".join(f"{name} {count}" for name, count in table["site"].value_counts().sort_index().items())
         raise DataError(
@@ -127,6 +138,7 @@ def learn(*, splits: Path, features: Path, site: str, params: ImageExpectations)
         min_sharpness=_outward(low["sharpness"], np.floor),
         max_noise=min(1.0, _outward(high["noise"], np.ceil)),
         max_clutter=_outward(high["clutter"], np.ceil),
+        usual=Usual.of(np.stack(looks.loc[first.index, "appearance"].tolist())) if "appearance" in looks else None,
     )
 
 

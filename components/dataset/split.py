@@ -5,6 +5,7 @@ A patient's first image decides, in order of arrival: nothing that comes later m
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pandas as pd
 
 from components.dataset.matches import read_matches
 from components.dataset.merges import one_person, read_merges
-from components.dataset.places import EXCLUDED, deal, divided
+from components.dataset.places import EXCLUDED, Merge, deal, divided
 from components.dataset.rows import extend_rows, read_rows
 from components.dataset.withdrawals import read_withdrawals, withdrawn
 from components.errors import MissingPatient, PatientLeak
@@ -41,17 +42,32 @@ def split(*, cases: Path, matches: Path, merges: Path, withdrawals: Path, splits
         raise MissingPatient(f"{cases}: {orphans} of {len(table)} images lack patient_id; fix `intake`")
     pairs, alike = read_matches(matches, table["image_id"])
     same = read_merges(merges)
-    table["role"], table["group_id"] = deal(table["patient_id"].tolist(), pairs, params, same)
+    table = seated(table, pairs, params, same, one_person(read_withdrawals(withdrawals), same))
     ids = table["image_id"].to_numpy(dtype=object)
-    table["picture_id"] = ids[_pictures(len(table), pairs)]
     table["near_duplicate_of"], table["likeness"] = _closest(ids, pairs, alike)
-    # After everybody has a place: a truth or a withdrawal that arrives later must not move anybody else.
-    table.loc[(table["role"] == "test") & table["ai_visible"], "role"] = EXCLUDED
-    gone = one_person(read_withdrawals(withdrawals), same)
-    table["withdrawn"] = withdrawn(table["patient_id"], table["picture_id"], gone)
-    table.loc[table["withdrawn"], "role"] = EXCLUDED
     check(table, pairs)
     extend_rows(splits, table.drop(columns=NEEDED), of=cases)
+
+
+def seated(
+    table: pd.DataFrame, pairs: np.ndarray, params: Split, same: Sequence[Merge], gone: Collection[str]
+) -> pd.DataFrame:
+    """`table` with role, group_id, picture_id and withdrawn.
+
+    Args:
+        table: NEEDED.
+        pairs: (m, 2) positions of near-duplicates.
+        same: which patients are one person, in the order in which it was found out.
+        gone: patients who were withdrawn, under every name.
+    """
+    table = table.copy()
+    table["role"], table["group_id"] = deal(table["patient_id"].tolist(), pairs, params, same)
+    table["picture_id"] = table["image_id"].to_numpy(dtype=object)[_pictures(len(table), pairs)]
+    # After everybody has a place: a truth or a withdrawal that arrives later must not move anybody else.
+    table.loc[(table["role"] == "test") & table["ai_visible"], "role"] = EXCLUDED
+    table["withdrawn"] = withdrawn(table["patient_id"], table["picture_id"], gone)
+    table.loc[table["withdrawn"], "role"] = EXCLUDED
+    return table
 
 
 def check(table: pd.DataFrame, pairs: np.ndarray) -> None:

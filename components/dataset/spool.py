@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from components.dataset.store import atomic_path
+from components.dataset.tree import State
 from components.errors import DataError, UnreadableImage
 from components.radiograph.deidentify import Pseudonyms
 
@@ -95,6 +96,9 @@ class Nothing:
 
     def stamp(self) -> str:
         return self.reason
+
+    def state(self) -> State:
+        raise UnreadableImage("it could not be fetched", reason=self.reason)
 
 
 @dataclass

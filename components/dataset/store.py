@@ -50,6 +50,7 @@ IMAGE_SCHEMA = pa.schema(
         ("window_width", pa.float64()),
         ("exposure_index", pa.float64()),
         ("target_exposure_index", pa.float64()),
+        ("deviation_index", pa.float64()),  # as the device states it, dB
         ("pixel_spacing_mm", pa.float64()),
         ("hardware", pa.bool_()),
         ("masked", pa.string()),  # JSON list of {x, y, width, height}: text stood there and was painted over

@@ -28,6 +28,9 @@ SECOND = "second of one name"
 MAX_TABLE = 64 * 1024 * 1024  # bytes of a table; FracAtlas's annotations are 2 MB
 
 
+State = tuple[int, int]  # size, and the time of the last change in ns
+
+
 class File(Protocol):
     """A file that can be read in whatever process it is handed to."""
 
@@ -50,6 +53,9 @@ class File(Protocol):
     def stamp(self) -> str:
         """A short text that changes with the content, without reading it."""
 
+    def state(self) -> State:
+        """What changes when somebody writes to it, also to put back what was there."""
+
 
 @dataclass(frozen=True)
 class DiskFile:
@@ -63,12 +69,16 @@ class DiskFile:
         return self.path.stat().st_size
 
     def data(self) -> bytes:
-        """The content; where somebody writes to it meanwhile, it may be half of this and half of that."""
+        """The content, whole: where somebody writes to it meanwhile, it may be half of this and half of that.
+
+        Raises:
+            UnreadableImage: it changed while it was read.
+        """
         with self.path.open("rb") as file:
             before = os.fstat(file.fileno())
             found = file.read()
             after = os.fstat(file.fileno())
-        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or len(found) != after.st_size:
+        if _state(before) != _state(after) or len(found) != after.st_size:
             raise UnreadableImage("the file changed while it was read", reason="changed")
         return found
 
@@ -82,6 +92,9 @@ class DiskFile:
 
     def stamp(self) -> str:
         return str(self.size())
+
+    def state(self) -> State:
+        return state_of(self.path)
 
 
 @dataclass(frozen=True)
@@ -123,10 +136,19 @@ class Member:
     def stamp(self) -> str:
         return str(self.crc)
 
+    def state(self) -> State:
+        return state_of(self.path)
+
     def _open(self) -> IO[bytes]:
         if self.overlaps:
             raise zipfile.BadZipFile("members overlap")
-        return _opened(self.path, self.path.stat().st_mtime_ns).open(self.member)
+        archive = _opened(self.path, self.path.stat().st_mtime_ns)
+        if self.member not in archive.NameToInfo:
+            raise FileNotFoundError("another zip took its place")
+        info = archive.getinfo(self.member)
+        if (info.file_size, info.CRC) != (self.bytes_, self.crc):
+            raise UnreadableImage("another zip took its place", reason="changed")
+        return archive.open(info)
 
 
 @dataclass(frozen=True)
@@ -161,7 +183,14 @@ class Tree:
             raise DataError(f"source: {short} is larger than {MAX_TABLE >> 20} MB")
         try:
             return file.data().decode("utf-8-sig")
-        except (OSError, UnicodeDecodeError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+        except (
+            UnreadableImage,
+            OSError,
+            UnicodeDecodeError,
+            zipfile.BadZipFile,
+            RuntimeError,
+            NotImplementedError,
+        ) as error:
             raise DataError(f"source: {short} cannot be read ({type(error).__name__}); send it again") from None
 
 
@@ -247,6 +276,15 @@ def _overlapping(entries: list[zipfile.ZipInfo], size: int) -> set[int]:
         if end > (other.header_offset if other else size):
             found.add(one.header_offset)
     return found
+
+
+def state_of(path: Path) -> State:
+    """What changes when somebody writes to the file at `path`."""
+    return _state(path.stat())
+
+
+def _state(found: os.stat_result) -> State:
+    return found.st_size, found.st_mtime_ns
 
 
 @lru_cache(maxsize=2)  # opening a zip reads its whole directory: once for all its members, in every process

@@ -12,8 +12,10 @@ import pandas as pd
 
 from components.dataset.batches import read_records
 from components.dataset.expectations import (
+    STRANGENESS,
     Verdict,
     dataset_checks,
+    failing,
     image_checks,
     judge,
     reasons_of,
@@ -55,7 +57,7 @@ def validate(
     breaks the contract, the report is written, and `accepted` is not.
 
     Args:
-        prepared: for pictures of the images that are not accepted.
+        prepared: for pictures of the images that are not accepted, or strange.
         batches: what intake refused and dropped, for the findings.
         limits: what sites have learned; it replaces the thresholds of `params` for their images.
 
@@ -66,18 +68,23 @@ def validate(
     """
     table = read_rows(splits, NEEDED)
     whole = params.dataset
-    sites = read_limits(limits).sites
+    learned = read_limits(limits)
+    sites = learned.sites
     checks = image_checks(params.images, sites)
     with tempfile.TemporaryDirectory() as name:
         docs = Path(name)
-        rows = judge(checks, {"images": image_facts(table, features)}, docs=docs / "images")
+        rows = judge(checks, {"images": image_facts(table, features, learned.usual)}, docs=docs / "images")
         table["reasons"] = reasons_of(table["image_id"], rows)
         table["accepted"] = table["reasons"] == ""
         facts = set_facts(table, min_stratum=whole.min_stratum)
         sets = judge([*dataset_checks(whole), *split_checks(whole)], facts, docs=docs / "set")
         failed = [verdict for verdict in sets if not verdict.success and verdict.check.severity == "critical"]
         told = [*at_intake(read_records(batches)), *of_other_code(sites, measured_by(features))]
-        pictures = gallery(table[~table["withdrawn"]], partial(read_squares, prepared))
+        strange = table["image_id"].isin(failing(rows, STRANGENESS))
+        shown = table.assign(
+            reasons=(table["reasons"] + strange.map({True: f";{STRANGENESS}", False: ""})).str.strip(";")
+        )
+        pictures = gallery(shown[~shown["withdrawn"]], partial(read_squares, prepared))
         _report(validation, table, [*rows, *sets], facts, told, docs, pictures, passed=not failed)
     if failed:
         shutil.rmtree(accepted, ignore_errors=True)
@@ -118,6 +125,7 @@ def _report(
             "by_label": {name: int(count) for name, count in label.value_counts().sort_index().items()},
             "rows": refused[["image_id", "reasons"]].to_dict("records"),
         },
+        "strange": sorted(failing(verdicts, STRANGENESS)),
         "shortcuts": facts["shortcuts"].astype(object).where(facts["shortcuts"].notna(), None).to_dict("records"),
         "findings": [*told, *findings(table, verdicts, facts)],
         "balance": balance(table[table["accepted"]]),

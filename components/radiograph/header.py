@@ -84,6 +84,7 @@ def describe(dataset: Dataset, found: Picture, pseudonyms: Pseudonyms) -> ImageM
         window_width=max(0.1, _bounded(found.window[1])) if found.window else None,
         exposure_index=_number(clean, "ExposureIndex"),
         target_exposure_index=_number(clean, "TargetExposureIndex"),
+        deviation_index=_number(clean, "DeviationIndex"),
         pixel_spacing_mm=_number(clean, "ImagerPixelSpacing") or _number(clean, "PixelSpacing"),
     )
 

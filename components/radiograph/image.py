@@ -24,6 +24,7 @@ class ImageMeta(BaseModel):
         window_center: middle of the sender's linear window, in units of `Radiograph.pixels`, which keep the
             whole range: it is for whoever looks.
         window_width: from its black to its white, same units.
+        deviation_index: as the device states it, dB; some state nothing else of the exposure.
         pixel_spacing_mm: distance of pixel centres at the detector, mm.
         hardware: metal in the image; None where nobody said.
         masked: areas painted over because text stood there, a JSON list of {x, y, width, height} in pixels.
@@ -53,6 +54,7 @@ class ImageMeta(BaseModel):
     window_width: float | None = Field(default=None, gt=0)
     exposure_index: float | None = None
     target_exposure_index: float | None = None
+    deviation_index: float | None = None
     pixel_spacing_mm: float | None = None
     hardware: bool | None = None
     masked: str | None = None

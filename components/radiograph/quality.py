@@ -13,7 +13,7 @@ import math
 import cv2
 import numpy as np
 
-from components.radiograph.image import Radiograph
+from components.radiograph.image import ImageMeta, Radiograph
 from components.radiograph.pitch import FINE, halved
 from components.radiograph.scene import Scene, look
 from components.radiograph.spectrum import powers
@@ -56,7 +56,7 @@ def measure(image: Radiograph, fine: np.ndarray | None = None) -> dict[str, floa
     | cnr                          | (bone - soft tissue) / noise                                    | ratio         |
     | motion                       | fine over coarser power: best direction over the median one     | ratio, >= 1   |
     | clutter                      | middle over coarse power, over kurtosis^1.5 of fine structure   | per mille     |
-    | deviation_index              | 10 log10(EI / EI_T); NaN where the device states no index       | dB            |
+    | deviation_index              | 10 log10(EI / EI_T), or as stated; NaN where neither is known   | dB            |
     | polarity_ok                  | direct-exposure air is the darkest region; True where none seen | bool          |
     | phash                        | 64-bit DCT perceptual hash                                      | 16 hex digits |
 
@@ -81,7 +81,7 @@ def measure(image: Radiograph, fine: np.ndarray | None = None) -> dict[str, floa
         "cnr": _contrast(counts) / scene.top / max(noise, scene.quantum),
         "motion": motion,
         "clutter": clutter,
-        "deviation_index": _deviation(image.meta.exposure_index, image.meta.target_exposure_index),
+        "deviation_index": _deviation(image.meta),
         "polarity_ok": scene.polarity_ok,
         "phash": phash(fine),
     }
@@ -167,10 +167,12 @@ def _kurtosis(small: np.ndarray) -> float:
     return float((square * square).mean()) / variance**2 if variance > 0 else 1.0
 
 
-def _deviation(index: float | None, target: float | None) -> float:
-    if index is None or target is None or index <= 0 or target <= 0:
-        return math.nan
-    return 10 * math.log10(index / target)
+def _deviation(meta: ImageMeta) -> float:
+    """From index and target, where the device states both; else what it says itself."""
+    index, target = meta.exposure_index, meta.target_exposure_index
+    if index is not None and target is not None and index > 0 and target > 0:
+        return 10 * math.log10(index / target)
+    return math.nan if meta.deviation_index is None else meta.deviation_index
 
 
 def phash(pixels: np.ndarray) -> str:

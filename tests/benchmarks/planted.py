@@ -77,18 +77,19 @@ def collimation(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def photo(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Part of one of scikit-learn's two sample photographs (a palace, a flower), gray."""
     pictures = load_sample_images().images
-    return _part(pictures[rng.integers(len(pictures))], pixels.shape, rng)
+    return part(pictures[rng.integers(len(pictures))], pixels.shape, rng)
 
 
 def portrait(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Part of matplotlib's sample photograph of Grace Hopper, gray; nothing was chosen by it."""
     from matplotlib import cbook, image  # comes with cleanvision
 
-    return _part(image.imread(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)), pixels.shape, rng)
+    return part(image.imread(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)), pixels.shape, rng)
 
 
-def _part(picture: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+def part(picture: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """A part of a picture in colour or gray, at least half of either side, as a gray one of `shape`."""
+    gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) if picture.ndim == 3 else picture
     rows, columns = (int(n * rng.uniform(0.5, 0.95)) for n in gray.shape)
     top, left = int(rng.integers(gray.shape[0] - rows)), int(rng.integers(gray.shape[1] - columns))
     return cv2.resize(gray[top : top + rows, left : left + columns], shape[::-1])

@@ -39,19 +39,17 @@ from cleanvision.issue_managers.image_property_issue_manager import ImagePropert
 from components import params
 from components.dataset.expectations import image_checks, judge
 from components.dataset.neighbours import neighbours
-from components.radiograph import dicom
-from components.radiograph.deidentify import Pseudonyms
+from components.radiograph.appearance import appearance
 from components.radiograph.image import ImageMeta, Radiograph
 from components.radiograph.likeness import likeness, thumbnail
-from components.radiograph.phantom import DETECTOR_A, DETECTOR_B, Detector, draw
+from components.radiograph.phantom import DETECTOR_A
 from components.radiograph.pitch import FINE, halved
 from components.radiograph.pixels import decode
 from components.radiograph.quality import measure
+from tests.benchmarks.corpora import REAL, SEED, phantoms, radiographs
 from tests.benchmarks.planted import COPIES, DEFECTS
 
-SEED = 20261123
 LARGE = (replace(DETECTOR_A, rows=1800, columns=1500, pitch_mm=0.05, blur_px=1.5),)
-REAL = Path(os.environ.get("OSTEOFLOW_REAL_DATA", "../shared/data")) / "fracatlas"
 DUPLICATES = ("exact_duplicates", "near_duplicates")
 PROPERTIES = ("dark", "odd_aspect_ratio", "low_information", "blurry", "odd_size")  # "light" is read off with "dark"
 
@@ -95,32 +93,6 @@ def main() -> None:
             files = plant(corpus(needed, chosen.half), Path(folder), chosen.each)
             print(f"\n{name}: {len(files)} files")
             told(files, *raced(files, chosen.processes, chosen.turns))
-
-
-def phantoms(count: int, half: str, detectors: tuple[Detector, ...] = (DETECTOR_A, DETECTOR_B)) -> list[np.ndarray]:
-    """`count` drawn limbs of both sites as 8-bit pictures; each half has patients of its own."""
-    first = 1 if half == "tune" else 10_001
-    pictures = []
-    for number in range(count):
-        detector = detectors[number % len(detectors)]
-        phantom = draw(SEED, patient=first + number, detector=detector, fracture=number % 5 < 2, image=number // 2 % 2)
-        image = dicom.read(phantom.dicom, Pseudonyms(bytes(32)))
-        pictures.append((image.pixels >> (image.meta.bits_stored - 8)).astype(np.uint8))
-    return pictures
-
-
-def radiographs(count: int, half: str) -> list[np.ndarray]:
-    """Up to `count` real ones, evenly over the archive: even positions tune, odd ones report. Each picture once."""
-    files = sorted(REAL.rglob("*.jpg"), key=lambda path: path.stem)[half == "report" :: 2]
-    order = np.random.default_rng(SEED).permutation(len(files))
-    pictures: dict[bytes, np.ndarray] = {}
-    for place in order:
-        pixels = cv2.imread(str(files[place]), cv2.IMREAD_GRAYSCALE)
-        if pixels is not None and files[place].read_bytes().endswith(b"\xff\xd9"):  # some are truncated
-            pictures.setdefault(pixels.tobytes(), pixels)
-        if len(pictures) == count:
-            break
-    return list(pictures.values())
 
 
 def plant(pictures: list[np.ndarray], folder: Path, each: int) -> list[Planted]:
@@ -191,7 +163,7 @@ def suite(files: list[Planted], processes: int) -> Outcome:
     with ProcessPoolExecutor(processes, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
         facts = pd.DataFrame(pool.map(facts_of, [item.path for item in files], chunksize=4))
     issues: dict[str, set[str]] = {name: set() for name in facts["name"]}
-    numbers = {"images": facts.drop(columns=["phash", "thumbnail"])}
+    numbers = {"images": facts.drop(columns=["phash", "thumbnail", "appearance"])}
     with tempfile.TemporaryDirectory() as docs:
         verdicts = judge(image_checks(chosen.validate_.images, {}), numbers, docs=Path(docs) / "images")
     for verdict in verdicts:
@@ -214,7 +186,12 @@ def facts_of(path: Path) -> dict[str, object]:
     image = Radiograph(_described(pixels, 8), pixels)
     sides, fine = sorted(pixels.shape), halved(pixels, FINE)
     known = {"name": path.name, "measured": True, "label_agrees": True, "side_px": sides[0], "deep_levels": np.nan}
-    found = {"aspect": sides[0] / sides[1], "sha256": image.sha256, "thumbnail": thumbnail(fine)}
+    found = {
+        "aspect": sides[0] / sides[1],
+        "sha256": image.sha256,
+        "thumbnail": thumbnail(fine),
+        "appearance": appearance(fine),
+    }
     return known | measure(image, fine) | found
 
 

@@ -194,7 +194,7 @@ def test_a_file_that_vanishes_is_refused(home, make, tmp_path):
 
     batch = home.take_in(source, progress=lambda done, _: last.unlink(missing_ok=True))
 
-    assert (batch.added, batch.refused) == (59, {"unreadable": 1})
+    assert (batch.added, batch.refused) == (59, {"vanished": 1})
 
 
 @pytest.mark.parametrize(

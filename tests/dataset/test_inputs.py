@@ -11,6 +11,8 @@ from components.dataset.facts import image_facts
 from components.dataset.inputs import judge_batch, judge_predictions
 from components.dataset.inspect import inspect
 from components.dataset.limits import Limits, SiteLimits
+from components.dataset.usual import Usual
+from components.radiograph.appearance import LENGTH
 from tests.dataset.tables import OPEN
 
 IMAGES = OPEN.model_copy(
@@ -46,7 +48,7 @@ def test_the_next_build_will_say_the_same(home, batch):
     table = home.catalog()
     table = table[table["batch"] == batch].assign(label=np.nan, picture_id=table["image_id"])
     checks = [check for check in image_checks(IMAGES, {}) if check.name != "label_conflict"]
-    verdicts = judge(checks, {"images": image_facts(table, home.folder / "features")})
+    verdicts = judge(checks, {"images": image_facts(table, home.folder / "features", {})})
     reasons = reasons_of(table["image_id"], verdicts)
 
     assert [(f.image_id, ";".join(f.reasons)) for f in judged(home, batch).failures] == [
@@ -60,6 +62,17 @@ def test_a_site_is_asked_by_the_limits_it_learned(home, batch):
     found = judged(home, batch, Limits(sites={"fracatlas": own}))
 
     assert found.by_check() == {"min_side_px": 1, "min_sharpness": 6}
+
+
+def test_pictures_unlike_those_of_their_site_are_told_tonight(home, batch):
+    """They fail nothing."""
+    usual = Usual(center=(9.0,) * LENGTH, axes=tuple((0.0,) * k + (1.0,) for k in range(LENGTH)))
+    own = {"max_saturation": 1.0, "min_grey_levels": 0, "min_field_fraction": 0.0, "min_sharpness": 0.0}
+
+    found = judged(home, batch, Limits(sites={"fracatlas": SiteLimits(images=200, **own, usual=usual)}))
+
+    assert (len(found.strange), len(found.failures)) == (6, 1)
+    assert found.text().endswith("(min_side_px 1). 6 look unlike the others of their site: look at them.")
 
 
 def test_a_batch_without_new_images_says_nothing(home, batch):

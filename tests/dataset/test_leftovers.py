@@ -173,6 +173,22 @@ def test_a_zip_whose_members_share_their_bytes_is_not_unpacked(home, source):
     assert sum(path.stat().st_size for path in home.quarantine.iterdir()) < 21_000_000
 
 
+def test_one_member_that_a_zip_lists_a_thousand_times_is_not_read_once(home, source):
+    """Its directory gives the same 20 kB another name each time: 20 GB, all in one place."""
+    with zipfile.ZipFile(source / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("0000", bytes(20_000_000))
+        [member] = archive.infolist()
+        archive.filelist += [zipfile.ZipInfo(f"{number:04d}") for number in range(1, 1000)]
+        for other in archive.filelist[1:]:
+            other.compress_type, other.CRC = member.compress_type, member.CRC
+            other.compress_size, other.file_size, other.header_offset = member.compress_size, member.file_size, 0
+
+    batch = home.take_in(source)
+
+    assert (batch.added, batch.refused) == (2, {"unreadable": 1000})
+    assert sum(path.stat().st_size for path in home.quarantine.iterdir()) < 1_000_000
+
+
 def test_of_two_members_with_one_name_one_is_counted(home, good, tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("image", good[0])

@@ -168,6 +168,32 @@ def test_learned_limits_are_percentiles_rounded_outwards(archive):
     assert 0 <= np.percentile(soft["grey_levels"], 0.5) - learned.min_grey_levels < 1
 
 
+def test_a_picture_unlike_its_site_is_told_and_shown_and_stays(archive):
+    """One of 300 that taught it is far from the others; the same numbers are nothing strange at the other site."""
+    looks = np.random.default_rng(1).normal(size=(600, 4)).astype(np.float32)
+    looks[[7, 307]] = 9
+    archive.features["appearance"] = list(looks)
+    record_limits(archive.limits, "soft", archive.learn(), again=False)
+
+    accepted = archive.validate().set_index("image_id")
+
+    assert archive.results["strange"] == ["image-307"]
+    assert accepted.loc["image-307", ["accepted", "reasons"]].tolist() == [True, ""]
+    assert "strangeness" not in archive.results["quarantined"]["by_reason"]
+    found = {finding["name"]: finding["found"] for finding in archive.results["findings"]}
+    assert found["strange pictures"] == "1 images look unlike the others of their site; told, not refused"
+    assert "image-307" in (archive.folder / "validation" / "index.html").read_text()
+
+
+def test_what_images_look_like_is_not_asked_where_other_code_measured_it(archive):
+    archive.features["appearance"] = list(np.random.default_rng(1).normal(size=(600, 4)).astype(np.float32))
+    record_limits(archive.limits, "soft", archive.learn(), again=False)
+    archive.features["appearance"] = list(np.full((600, 5), 1e6, np.float32))
+    archive.validate()
+
+    assert archive.results["strange"] == []
+
+
 def test_what_other_checks_refuse_teaches_nothing(archive):
     archive.features.loc[300:309, ["sharpness", "polarity_ok"]] = [0.01, False]
     archive.splits.loc[310:319, "columns"] = 90

@@ -46,7 +46,7 @@ def test_every_field_of_an_image_is_stored():
 
 
 def test_pixels_and_facts_come_back_exactly(tmp_path):
-    stored = image("one", age_years=31, hardware=True, exposure_index=412.5)
+    stored = image("one", age_years=31, hardware=True, exposure_index=412.5, deviation_index=-1.5)
 
     write_images(tmp_path, [stored], batch="000001-a", shard_bytes=10**6)
     [(name, pixels)] = read_pixels(tmp_path, ["one"])
@@ -55,6 +55,7 @@ def test_pixels_and_facts_come_back_exactly(tmp_path):
     assert name == "one"
     assert np.array_equal(pixels, stored.pixels)
     assert (row["age_years"], row["hardware"], row["exposure_index"], row["sex"]) == (31.0, True, 412.5, None)
+    assert row["deviation_index"] == -1.5
     assert (row["pixel_sha256"], row["batch"], row["shard"]) == (stored.sha256, "000001-a", "000001-a-0000")
 
 
@@ -200,7 +201,7 @@ def test_a_folder_that_was_moved_aside_goes_or_comes_back(tmp_path, stands, kept
     assert (tmp_path / "page" / "index.html").read_text() == kept
 
 
-ADDED_LATER = ["window_center", "window_width"]
+ADDED_LATER = ["window_center", "window_width", "deviation_index"]
 
 
 @pytest.mark.parametrize("then", [[], ["two"]])

@@ -55,7 +55,7 @@ CODES = ("StationName", "AccessionNumber", "StudyID", "MedicalRecordLocator", "P
          "PerformedProcedureStepID", "ScheduledProcedureStepID")  # fmt: skip
 STRINGS = ("BodyPartExamined", "ViewPosition", "PerformedStationAETitle", "RetrieveAETitle")
 NUMBERS = ("OtherPatientIDs", "PatientTelephoneNumbers", "DeviceSerialNumber", "DetectorID", "PlateID", "KVP",
-           "ExposureIndex", "WindowCenter", "InstanceNumber")  # fmt: skip
+           "ExposureIndex", "DeviationIndex", "WindowCenter", "InstanceNumber")  # fmt: skip
 
 
 class Plants:

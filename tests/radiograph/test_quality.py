@@ -137,6 +137,25 @@ def test_no_index_is_not_a_number(measured, index):
     assert math.isnan(measured(limb(), exposure_index=index, target_exposure_index=250.0)["deviation_index"])
 
 
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [
+        ({"DeviationIndex": "-3.4"}, -3.4),
+        ({"DeviationIndex": "-3.4", "ExposureIndex": "500"}, -3.4),
+        ({"DeviationIndex": "-3.4", "TargetExposureIndex": "250"}, -3.4),
+        ({"DeviationIndex": "-3.4", "ExposureIndex": "0", "TargetExposureIndex": "250"}, -3.4),
+        ({"DeviationIndex": "-3.4", "ExposureIndex": "500", "TargetExposureIndex": "250"}, 3.01),
+        ({"ExposureIndex": "500"}, None),
+        ({"DeviationIndex": "-340"}, None),
+    ],
+)
+def test_a_deviation_that_only_the_device_knows_counts(dicom_bytes, pseudonyms, stated, expected):
+    """(0018,1413) speaks where (0018,1411) and (0018,1412) do not both; beyond 100 dB it is no deviation."""
+    found = measure(dicom.read(dicom_bytes(limb(64, 48), **stated), pseudonyms))["deviation_index"]
+
+    assert math.isnan(found) if expected is None else found == pytest.approx(expected, abs=0.01)
+
+
 def test_wrong_polarity_is_noticed(measured):
     assert measured(limb())["polarity_ok"] is True
     assert measured((4095 - limb()).astype(np.uint16))["polarity_ok"] is False
