@@ -150,7 +150,7 @@ def test_a_record_holds_what_it_rests_on(sound, drifted, ledger):
     found = gate(**drifted, champion=None, params=PARAMS, ledger=ledger, context=context(2))
     first, second = ledger.entries("decision")
 
-    assert (first.body["format"], first.body["previous_record"]) == (3, None)
+    assert (first.body["format"], first.body["previous_record"]) == (4, None)
     assert second.body["previous_record"] == first.hash
     assert found.slices == Evaluation.read(drifted["evaluation"]).slices
     content = (drifted["evaluation"] / "evaluation.json").read_bytes()
