@@ -83,6 +83,7 @@ def write_results(
     identity = {name: original.get(name) for name in (*STUDY, *PATIENT) if name in original}
     # A library that dislikes a name would print it: results are built without, and `_belong` puts the names in.
     original.PatientName = original.ReferringPhysicianName = None
+    original.SpecificCharacterSet = "ISO_IR 192"  # nor does it know sets that begin with the default one (Japanese)
     image = dicom.read(source, Pseudonyms(bytes(32)))  # seen as the model saw it; the pseudonyms are not used
     at = _local(time or datetime.now(UTC), original)
     bundle_hash = hashlib.sha256(manifest.encode()).hexdigest()

@@ -1,8 +1,9 @@
 """The planted-identifier scan of the DICOM node and of what goes back to the PACS.
 
-A real sender associates with the node under a name of its own; intake empties the inbox; results are written for one of
-the images. Nothing that stays here holds an identifier. The results are the exception by purpose: a PACS could not file
-them without the patient and study module and the UIDs of what they are about, so there identity stands, and nowhere else.
+A real sender associates with the node under a name of its own; intake empties the inbox; results are written for one
+of the images. Nothing that stays here holds an identifier. The results are the exception by purpose: a PACS could not
+file them without the patient and study module and the UIDs of what they are about. Identity stands there, and nowhere
+else in them.
 """
 
 from __future__ import annotations

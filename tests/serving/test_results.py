@@ -180,3 +180,15 @@ def test_what_is_no_dicom_gets_none(written, bundle, tmp_path):
         write_results(b"nothing", said, bundle.manifest, tmp_path / "none")
 
     assert not (tmp_path / "none").exists()
+
+
+def test_a_name_in_its_own_alphabet_comes_back(bundle, xray, tmp_path):
+    """A set that begins with the default one, as Japanese names are sent, is one that a library refuses."""
+    source = pydicom.dcmread(io.BytesIO(xray()))
+    source.SpecificCharacterSet = ["", "ISO 2022 IR 87"]
+    source.PatientName = "Yamada^Tarou=\u5c71\u7530^\u592a\u90ce"
+    source.save_as(buffer := io.BytesIO())
+    said = bundle.predict(dicom.read(buffer.getvalue(), Pseudonyms(bytes(32))).pixels)
+
+    for path in write_results(buffer.getvalue(), said, bundle.manifest, tmp_path, time=NOON):
+        assert str(pydicom.dcmread(path).PatientName) == "Yamada^Tarou=\u5c71\u7530^\u592a\u90ce"
