@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from components.params import Gate, load
+from components.gate_params import Gate
+from components.params import load
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # A roll-out without stages: an approved version answers every case at once.

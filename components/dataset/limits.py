@@ -14,7 +14,8 @@ from components.dataset.keys import key_of
 from components.dataset.store import atomic_path, read_shard, shards
 from components.dataset.usual import Usual
 from components.errors import ConfigError, DataError
-from components.params import ImageExpectations, Share
+from components.gate_params import Share
+from components.params import ImageExpectations
 
 FIRST = 1000  # images of a site that teach its limits
 LEAST = 200  # below these, half a percent is nobody

@@ -16,8 +16,8 @@ from typing import Any
 
 import pandas as pd
 
+from components.gate_params import Aspect, Gate
 from components.model.slices import UNKNOWN
-from components.params import Aspect, Gate
 from components.promotion.decision import Check
 from components.promotion.protocol import Ruling
 from components.serving.bundle import CARD, MODEL, REFERENCE, TRAINING_IMAGES, Bundle

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from components.dataset.shortcuts import NAMES, NUMBERS, TOGETHER, shortcuts
+from components.gate_params import Demand, Gate
 from components.model.evaluation import Foreign, Polarity, Reliability
 from components.model.statistics import Estimate, auroc_of, bootstrap, has_both, percentile
-from components.params import Demand, Gate
 from components.promotion.decision import Check, Found
 from components.promotion.protocol import Ruling
 from components.serving.bundle import Manifest

@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from components.gate_params import Gate, Signers, SliceColumn
 from components.model.evaluation import WEAK, Slice
 from components.model.statistics import Estimate
-from components.params import Gate, Signers, SliceColumn
 from components.promotion.ledger import canonical
 
 FORMAT: Literal[4] = 4

@@ -25,7 +25,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from components.errors import ConfigError, DataError, LedgerCorrupt
-from components.params import Gate
+from components.gate_params import Gate
 from components.promotion import audit
 from components.promotion.audit import Finding, Promoted, finding
 from components.promotion.commits import tied

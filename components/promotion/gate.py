@@ -19,11 +19,11 @@ import pandas as pd
 from components.dataset.retirements import read_retirements
 from components.dataset.rows import rows_sha256
 from components.errors import DataError
+from components.gate_params import Gate
 from components.model.comparison import RETIRED, Sealed, holm
 from components.model.evaluation import FILE, WEAK, WEAK_NOTE, Evaluation
 from components.model.measure import reliability
 from components.model.statistics import Estimate, auroc_of, bootstrap, percentile, rate, ratios_of
-from components.params import Gate
 from components.promotion import conditions, protocol
 from components.promotion.changes import changes
 from components.promotion.decision import (

@@ -43,9 +43,9 @@ from typing import Literal
 
 import numpy as np
 
+from components.gate_params import Gate
 from components.model.comparison import Difference, paired_difference, positives_needed
 from components.model.statistics import Estimate
-from components.params import Gate
 from components.promotion.decision import Check, Figures, Verdict
 
 PROMISES: dict[str, Literal["sensitivity", "specificity"]] = {

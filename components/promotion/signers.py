@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from components.params import Signers, SignersAsWritten
+from components.gate_params import Signers, SignersAsWritten
 from components.promotion.ledger import Entry
 from components.promotion.roles import Roll
 

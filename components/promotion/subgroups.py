@@ -33,10 +33,10 @@ import numpy as np
 import pandas as pd
 
 from components.errors import DataError
+from components.gate_params import Gate, SliceColumn
 from components.model.comparison import holm, paired_difference
 from components.model.slices import UNKNOWN, members
 from components.model.statistics import Estimate, effective_images, rate
-from components.params import Gate, SliceColumn
 from components.promotion.decision import Check, Compared, Figures, Found
 from components.promotion.protocol import OF, PROMISES, Beside, Ruling, Who, margins
 

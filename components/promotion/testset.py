@@ -15,8 +15,8 @@ from pathlib import Path
 
 from components.dataset.retirements import marks
 from components.errors import DataError, PromotionRefused
+from components.gate_params import Gate
 from components.model.comparison import Sealed
-from components.params import Gate
 from components.promotion.ledger import Chain, Entry, Ledger, SigningKey
 from components.promotion.signing import word
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from components.params import Signers
+from components.gate_params import Signers
 from components.promotion.decision import Decision, protocol_hash, schema
 
 REPOSITORY = Path(__file__).resolve().parents[2]

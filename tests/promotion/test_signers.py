@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.errors import PromotionRefused
-from components.params import Signers
+from components.gate_params import Signers
 from components.promotion.approve import approve, roll_out
 from components.promotion.audit import Finding, promoted
 from components.promotion.ledger import Entry, Ledger, SigningKey

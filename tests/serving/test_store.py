@@ -145,7 +145,7 @@ def test_a_log_of_before_gets_the_index_by_patient(log, said, tmp_path):
         (plan,) = connection.execute("explain query plan select count(*) from predictions where patient_id = 'p'")
 
     assert "ix_predictions_patient_id" in plan[3]
-    assert log.count_of_patient(said().patient_id) == 1
+    assert log.count_of_patients({said().patient_id}) == (1, 0)
 
 
 def test_a_prediction_set_comes_back(log, said):
