@@ -70,7 +70,7 @@ def _one(
     try:
         image = clean(dicom.read(data, pseudonyms, max_megapixels=limits.max_megapixels), limits.burned_in)
         said = caution.abstain(serving.bundle.predict(image.pixels), quality.measure(image), image.meta.body_region)
-        written = write_results(data, said, serving.bundle.manifest, out) if out else []
+        written = write_results(data, image, said, serving.bundle.manifest, out) if out else []
     except DataError as error:
         return FileResult(number=number, refused=str(error))
     return FileResult(

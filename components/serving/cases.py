@@ -15,8 +15,8 @@ from components.serving.bundle import Call, PredictionSet
 
 LEFT = {
     (FRACTURE, NO_FRACTURE): "Cannot rule out either: fracture and no fracture both stay possible",
-    (FRACTURE,): "Only fracture is left: no fracture is ruled out",
-    (NO_FRACTURE,): "Only no fracture is left: fracture is ruled out",
+    (FRACTURE,): "Fits fractures only",
+    (NO_FRACTURE,): "Fits images without a fracture only",
     (): "Fits neither: rare among fractures and among the others",
 }
 

@@ -2,16 +2,20 @@
 
 The report comes first and carries the numbers (DICOM SR, TID 1500); the overlay is a Secondary Capture with "not for
 primary diagnosis" burnt in, and a bundle that hides its heat map has none. Both belong to the source's patient and
-study: they carry its identity, so they are written only where the caller says. Their UIDs follow from the source
-instance and the bundle: judging the same image with the same bundle again makes the same objects, not more of them.
+study: they carry what a PACS files by, so they are written only where the caller says. Nothing else is taken from the
+source's header: what is optional there (other names, history, occupation, physicians, institution, device, private
+attributes) is in the source already, and its picture comes without the text that was burnt in. Their UIDs follow from
+the source instance and the bundle: judging the same image with the same bundle again makes the same objects, not more.
 
-Source: IHE AI Results (AIR); DICOM PS3.16 TID 1500, 1501, 300, 4019; PS3.5 B.2 (UUID-derived UIDs).
+Source: IHE AI Results (AIR); DICOM PS3.3 C.7.1.1, C.7.2.1 (types 1 and 2); PS3.16 TID 1500, 1501, 300, 4019; PS3.5 B.2
+(UUID-derived UIDs).
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,8 +25,6 @@ import numpy as np
 
 from components.dataset.store import atomic_path
 from components.errors import UnreadableImage
-from components.radiograph import dicom
-from components.radiograph.deidentify import Pseudonyms
 from components.radiograph.image import Radiograph
 from components.radiograph.labels import FRACTURE, NO_FRACTURE
 from components.serving import overlay
@@ -32,42 +34,40 @@ MANUFACTURER = "Osteoflow"
 MODEL_NAME = "osteoflow-fracture"
 SCHEME = "99OSTEOFLOW"
 MARK = "AI OVERLAY - NOT FOR PRIMARY DIAGNOSIS"
-REPORT = "report with prediction set"  # renamed with every change of its content, which makes it another instance
+# Renamed with every change of its content, which makes it another instance.
+REPORT, OVERLAY = "report of the few attributes", "overlay of the masked picture"
 REPORT_SERIES, OVERLAY_SERIES = 9801, 9802
 SETS: dict[tuple[str, ...], tuple[str, str]] = {
-    (FRACTURE,): ("only-fracture", "Fracture alone is not ruled out"),
-    (NO_FRACTURE,): ("only-no-fracture", "No fracture alone is not ruled out"),
+    (FRACTURE,): ("only-fracture", "Fits fractures only"),
+    (NO_FRACTURE,): ("only-no-fracture", "Fits images without a fracture only"),
     (FRACTURE, NO_FRACTURE): ("either", "Cannot rule out either"),
     (): ("neither", "Fits neither"),
 }
 CALLS = {"fracture": "Fracture likely", "review": "Not certain", "no_fracture": "No fracture seen"}
-STUDY = (
-    "StudyInstanceUID",
-    "StudyDate",
-    "StudyTime",
-    "StudyID",
-    "StudyDescription",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-)
-PATIENT = (
-    "PatientName",
-    "PatientID",
-    "IssuerOfPatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "SpecificCharacterSet",
-    "TimezoneOffsetFromUTC",
-)
+# What must exist in every result, if empty (type 2); what it is filed by beside that; what it refers to; how it lies.
+REQUIRED = (
+    "StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName",
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex",
+)  # fmt: skip
+IDENTITY = ("StudyInstanceUID", "IssuerOfPatientID", "SpecificCharacterSet", "TimezoneOffsetFromUTC", *REQUIRED)
+REFERRED = ("SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID")
+ORIENTATION = re.compile(r"[A-Z]{1,3}")
 
 
 def write_results(
-    source: bytes, prediction: Prediction, manifest: Manifest, folder: Path, *, time: datetime | None = None
+    source: bytes,
+    image: Radiograph,
+    prediction: Prediction,
+    manifest: Manifest,
+    folder: Path,
+    *,
+    time: datetime | None = None,
 ) -> list[Path]:
     """Write the report and the overlay for one radiograph into `folder`.
 
     Args:
         source: the DICOM file that was judged.
+        image: its picture as the model saw it, burned-in text masked: it is the one the overlay shows.
         prediction: what the bundle said; its heat map in the image's own pixels.
         manifest: the bundle's.
         folder: made when missing; the files are named by their UIDs and readable by their owner.
@@ -77,19 +77,18 @@ def write_results(
         [report, overlay]; the report alone where the bundle hides its heat map.
 
     Raises:
-        UnreadableImage, MissingPatient: `source` is not a radiograph with the identifiers that a result must refer to.
+        UnreadableImage: `source` is not a DICOM file with the identifiers that a result must refer to.
     """
     original = _open(source)
-    identity = {name: original.get(name) for name in (*STUDY, *PATIENT) if name in original}
+    identity = {name: original.get(name) for name in IDENTITY if name in original}
     # A library that dislikes a name would print it: results are built without, and `_belong` puts the names in.
     original.PatientName = original.ReferringPhysicianName = None
     original.SpecificCharacterSet = "ISO_IR 192"  # nor does it know sets that begin with the default one (Japanese)
-    image = dicom.read(source, Pseudonyms(bytes(32)))  # seen as the model saw it; the pseudonyms are not used
     at = _local(time or datetime.now(UTC), original)
     bundle_hash = hashlib.sha256(manifest.encode()).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    kinds = ((REPORT, _report), ("overlay", _overlay))
+    kinds = ((REPORT, _report), (OVERLAY, _overlay))
     for kind, make in kinds if manifest.heat_map.shown else kinds[:1]:
         path = folder / f"{_uid(original, bundle_hash, kind)}.dcm"
         if not path.exists():
@@ -102,23 +101,26 @@ def write_results(
 
 
 def _open(source: bytes) -> Any:
+    """What a result takes from its source, and nothing else: a library would copy whole modules."""
     import pydicom
     from pydicom.errors import InvalidDicomError
 
     try:
-        original = pydicom.dcmread(io.BytesIO(source))
+        stated = pydicom.dcmread(io.BytesIO(source), stop_before_pixels=True)
     except InvalidDicomError:
         raise UnreadableImage("results: the source is not a DICOM file", reason="not_dicom") from None
-    missing = [
-        k for k in ("SOPInstanceUID", "SOPClassUID", "StudyInstanceUID", "Rows", "Columns") if not original.get(k)
-    ]
-    if missing:
+    if missing := [name for name in REFERRED if not stated.get(name)]:
         raise UnreadableImage(f"results: the source lacks {', '.join(missing)}", reason="incomplete")
-    # What every result inherits must exist, if empty (type 2), before the report is built on it.
-    for name in (*STUDY[1:4], *STUDY[5:], *PATIENT[:2], *PATIENT[3:5]):
-        if name not in original:
-            setattr(original, name, None)
-    return original
+    taken = pydicom.Dataset()
+    for name in (*IDENTITY, *REFERRED):
+        if name in stated:
+            setattr(taken, name, stated.get(name))
+        elif name in REQUIRED:
+            setattr(taken, name, None)
+    sides = stated.get("PatientOrientation") or ()
+    if len(sides) == 2 and all(ORIENTATION.fullmatch(str(side)) for side in sides):
+        taken.PatientOrientation = sides
+    return taken
 
 
 def _local(time: datetime, original: Any) -> datetime:
@@ -232,7 +234,7 @@ def _overlay(
         series_instance_uid=_uid(original, bundle_hash, "overlay series"),
         series_number=OVERLAY_SERIES,
         series_description="Osteoflow overlay - not for primary diagnosis",
-        sop_instance_uid=_uid(original, bundle_hash, "overlay"),
+        sop_instance_uid=_uid(original, bundle_hash, OVERLAY),
         instance_number=1,
         manufacturer=MANUFACTURER,
         manufacturer_model_name=MODEL_NAME,

@@ -21,6 +21,11 @@ from components.serving.results import write_results
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
 
+def results(data, said, *arguments, **more):
+    """`write_results` of the picture as it is read."""
+    return write_results(data, dicom.read(data, Pseudonyms(bytes(32))), said, *arguments, **more)
+
+
 @pytest.fixture(scope="module")
 def bundle(tiny_bundle) -> Bundle:
     return Bundle.open(tiny_bundle)
@@ -31,7 +36,7 @@ def written(bundle, xray, tmp_path):
     """(source bytes, prediction, [report, overlay])."""
     data = xray()
     said = bundle.predict(dicom.read(data, Pseudonyms(bytes(32))).pixels)
-    return data, said, write_results(data, said, bundle.manifest, tmp_path / "out", time=NOON)
+    return data, said, results(data, said, bundle.manifest, tmp_path / "out", time=NOON)
 
 
 def text_of(item) -> list[str]:
@@ -71,7 +76,7 @@ def test_the_report_says_what_is_not_ruled_out(bundle, xray, tmp_path, labels, c
     """A code for the prediction set, and the coverage it promises beside the thresholds."""
     said = bundle.predict(dicom.read(xray(), Pseudonyms(bytes(32))).pixels)
     left = PredictionSet(labels=labels, coverage=0.9)
-    report = write_results(xray(), replace(said, prediction_set=left), bundle.manifest, tmp_path)[0]
+    report = results(xray(), replace(said, prediction_set=left), bundle.manifest, tmp_path)[0]
     (group,) = srread(report).content.get_image_measurement_groups()
 
     assert [item.value.value for item in group.get_qualitative_evaluations()][-2:] == [said.call, code]
@@ -80,7 +85,7 @@ def test_the_report_says_what_is_not_ruled_out(bundle, xray, tmp_path, labels, c
 
 def test_a_report_without_a_set_is_silent_about_it(bundle, xray, tmp_path):
     said = bundle.predict(dicom.read(xray(), Pseudonyms(bytes(32))).pixels)
-    report = write_results(xray(), replace(said, prediction_set=None), bundle.manifest, tmp_path)[0]
+    report = results(xray(), replace(said, prediction_set=None), bundle.manifest, tmp_path)[0]
 
     assert "prediction-set" not in text_of(pydicom.dcmread(report))
 
@@ -111,7 +116,7 @@ def test_a_hidden_heat_map_is_not_sent(bundle, xray, tmp_path):
     """The report goes alone where the map did not pass its checks."""
     hidden = bundle.manifest.heat_map.model_copy(update={"shown": False, "reasons": ("it failed",)})
     said = bundle.predict(dicom.read(xray(), Pseudonyms(bytes(32))).pixels)
-    paths = write_results(xray(), said, bundle.manifest.model_copy(update={"heat_map": hidden}), tmp_path)
+    paths = results(xray(), said, bundle.manifest.model_copy(update={"heat_map": hidden}), tmp_path)
 
     assert [pydicom.dcmread(path).Modality for path in paths] == ["SR"]
     assert list(tmp_path.iterdir()) == paths
@@ -136,8 +141,8 @@ def test_the_overlay_is_marked(written):
 def test_results_are_made_once(written, bundle, tmp_path):
     """The same image and bundle give the same files, byte for byte, here and elsewhere."""
     data, said, paths = written
-    again = write_results(data, said, bundle.manifest, tmp_path / "out")
-    elsewhere = write_results(data, said, bundle.manifest, tmp_path / "other", time=NOON)
+    again = results(data, said, bundle.manifest, tmp_path / "out")
+    elsewhere = results(data, said, bundle.manifest, tmp_path / "other", time=NOON)
 
     assert again == paths
     assert len(list((tmp_path / "out").iterdir())) == 2
@@ -148,7 +153,7 @@ def test_results_are_made_once(written, bundle, tmp_path):
 def test_another_bundle_makes_other_objects(written, bundle, tmp_path):
     data, said, paths = written
     seed = bundle.manifest.model.model_copy(update={"seed": 999})
-    other = write_results(data, said, bundle.manifest.model_copy(update={"model": seed}), tmp_path / "out")
+    other = results(data, said, bundle.manifest.model_copy(update={"model": seed}), tmp_path / "out")
 
     assert not set(other) & set(paths)
 
@@ -169,15 +174,16 @@ def test_a_source_with_gaps_still_gets_results(bundle, xray, tmp_path):
     buffer = io.BytesIO()
     source.save_as(buffer)
     said = bundle.predict(dicom.read(buffer.getvalue(), Pseudonyms(bytes(32))).pixels)
-    paths = write_results(buffer.getvalue(), said, bundle.manifest, tmp_path)
+    paths = results(buffer.getvalue(), said, bundle.manifest, tmp_path)
 
     assert [str(pydicom.dcmread(path).PatientName) for path in paths] == ["Phantom", "Phantom"]
 
 
 def test_what_is_no_dicom_gets_none(written, bundle, tmp_path):
-    _, said, _ = written
+    data, said, _ = written
+    image = dicom.read(data, Pseudonyms(bytes(32)))
     with pytest.raises(UnreadableImage):
-        write_results(b"nothing", said, bundle.manifest, tmp_path / "none")
+        write_results(b"nothing", image, said, bundle.manifest, tmp_path / "none")
 
     assert not (tmp_path / "none").exists()
 
@@ -190,5 +196,5 @@ def test_a_name_in_its_own_alphabet_comes_back(bundle, xray, tmp_path):
     source.save_as(buffer := io.BytesIO())
     said = bundle.predict(dicom.read(buffer.getvalue(), Pseudonyms(bytes(32))).pixels)
 
-    for path in write_results(buffer.getvalue(), said, bundle.manifest, tmp_path, time=NOON):
+    for path in results(buffer.getvalue(), said, bundle.manifest, tmp_path, time=NOON):
         assert str(pydicom.dcmread(path).PatientName) == "Yamada^Tarou=\u5c71\u7530^\u592a\u90ce"
