@@ -60,7 +60,8 @@ class Answer(BaseModel):
     confidence: str = Field(description="the probability in words, or why it is hidden")
     prediction_set: PredictionSet | None = Field(
         description="labels that are not ruled out, and the coverage promised for either class; null while hidden, for "
-        "a picture that is unlike the bundle's reference, and from a bundle without such sets"
+        "a picture that is unlike the bundle's reference, is no radiograph or shows another body region than stated, "
+        "and from a bundle without such sets"
     )
     not_ruled_out: str | None = Field(description="the prediction set in words; null where there is none")
     audit: bool
@@ -224,7 +225,7 @@ def _answer(service: Service, case: Case) -> Answer:
         not_ruled_out=what_is_left(left) if left else None,
         confidence=off.sentence if off else WITHHELD if hidden else confidence(said.probability),
         withheld=hidden,
-        warnings=caution.warnings(said.quality),
+        warnings=caution.warnings(said.quality, hidden=hidden),
         reads=len(case.reads),
     )
 

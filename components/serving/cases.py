@@ -31,7 +31,7 @@ class LoggedPrediction(_Record):
     `inclusion_probability` is the probability with which any case was drawn for blind audit at that time; `audit`
     says whether this one was. `quality` is `radiograph.quality.measure`'s dict, and `familiar`: whether the picture is
     in the bundle's scope. `embedding` is the bundle's, as floats. `prediction_set`: the labels that were not ruled out;
-    None where the picture, the bundle or the log of that time had no such set.
+    None where the call was left to a person, or the bundle or the log of that time had no such set.
     """
 
     id: str

@@ -12,6 +12,7 @@ from typing import Any
 from components.radiograph.labels import UNKNOWN
 from components.serving.bundle import Prediction
 
+FAMILIAR = "familiar"  # beside the measurements of quality: whether the picture is in the bundle's scope
 REGION_SEEN = "region_seen"  # beside the measurements of quality: the region of a picture whose tag is contradicted
 RULES: list[tuple[str, Callable[[Any], bool], str]] = [
     ("polarity_ok", lambda v: v is False, "Light and dark may be reversed."),
@@ -24,28 +25,34 @@ RULES: list[tuple[str, Callable[[Any], bool], str]] = [
     ("motion", lambda v: v > 8, "The picture may be blurred by movement."),
     ("clutter", lambda v: v > 50, "This does not look like a radiograph."),
     (REGION_SEEN, lambda v: bool(v), "The picture shows another body region than its file states: {}."),
-    ("familiar", lambda v: v is False, "Unlike the images that the model was checked on; it makes no call."),
+    (FAMILIAR, lambda v: v is False, "Unlike the images that the model was checked on; it makes no call."),
 ]
+OF_THE_MODEL = (FAMILIAR, REGION_SEEN)  # its word, not a measurement: withheld where its answer is
 NO_RADIOGRAPH = ("grey_levels", "clutter")  # beyond these two nothing of a radiograph is left to judge
 
 
-def warnings(quality: Mapping[str, Any]) -> list[str]:
-    """What a reader should know about the picture itself, in sentences."""
-    return [sentence for _, sentence in _broken(quality)]
+def warnings(quality: Mapping[str, Any], *, hidden: bool = False) -> list[str]:
+    """What a reader should know about the picture itself, in sentences.
+
+    Args:
+        hidden: the model's answer is withheld, and so is what it says of the picture.
+    """
+    return [sentence for name, sentence in _broken(quality) if not (hidden and name in OF_THE_MODEL)]
 
 
 def abstain(said: Prediction, quality: Mapping[str, Any], stated: str = UNKNOWN) -> Prediction:
     """`said`, with the call left to a person where the picture is no radiograph, or shows another body region.
 
-    The probability is kept for the log. Of what is no radiograph a prediction set promises nothing: it is dropped.
+    The probability is kept for the log. The prediction set is dropped: of what is no radiograph it promises nothing,
+    and beside a contradicted tag it would say more than the call does.
 
     Args:
         quality: what `radiograph.quality.measure` says of the same picture.
         stated: the body region that its file states.
     """
-    if no_radiograph(quality):
+    if no_radiograph(quality) or other_region(said, stated):
         return replace(said, call="review", prediction_set=None)
-    return replace(said, call="review") if other_region(said, stated) else said
+    return said
 
 
 def other_region(said: Prediction, stated: str) -> str | None:

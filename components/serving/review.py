@@ -198,20 +198,20 @@ def _case_page(request: Request, id: str, *, problem: str | None = None, status:
         case = service.log.case(id)
     except DataError:
         return message(request, 404, "There is no such case.")
-    hidden = service.withheld(case)
+    hidden, row = service.withheld(case), _row(service, case)
     stands = agreement(case.reads, service.config.readers)
     return _page(
         request,
         "case.html",
         status=status,
-        row=_row(service, case),
+        row=row,
         said=case.prediction,
         hidden=hidden,
         mapped=service.picture(case.prediction, overlay=True).is_file(),
         reads=[{"time": _when(r.time), "read": r, "words": LABELS[r.label]} for r in case.reads],
         stands=None if hidden else stands,
         labels=LABELS,
-        warnings=caution.warnings(case.prediction.quality),
+        warnings=caution.warnings(case.prediction.quality, hidden=row["kind"] in UNSAID),
         problem=problem,
     )
 

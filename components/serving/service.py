@@ -104,7 +104,7 @@ class Service:
         if trial and trial.candidate.bundle and found:
             bundle, version = trial.candidate.bundle, trial.candidate.version
         said = caution.abstain(found or bundle.predict(image.pixels), measured, meta.body_region)
-        measured["familiar"] = said.familiar
+        measured[caution.FAMILIAR] = said.familiar
         if seen := caution.other_region(said, meta.body_region):
             measured[caution.REGION_SEEN] = seen
         prediction = LoggedPrediction(

@@ -14,20 +14,22 @@ from components.model.calibrate import Calibrated
 from components.model.conversion import convert
 from components.radiograph.phantom import DETECTOR_A, draw
 from components.serving import caution
-from components.serving.bundle import MANIFEST, MODEL, Bundle, Manifest, Prediction, Regions
+from components.serving.bundle import MANIFEST, MODEL, Bundle, Manifest, Prediction, PredictionSet, Regions
 from components.serving.service import Service
 
 SAID = Prediction(
     0.9, 2.0, np.zeros((2, 2), np.float32), np.zeros(1), "fracture",
     regions={"hand": 0.95, "leg": 0.05}, region="hand",
+    prediction_set=PredictionSet(labels=("fracture",), coverage=0.9),
 )  # fmt: skip
 
 
 def test_another_region_leaves_the_call_to_a_person():
-    """The probability stays, for the log."""
+    """The probability stays, for the log; the prediction set, which would say more than the call, does not."""
     said = caution.abstain(SAID, {}, "leg")
 
-    assert (said.call, said.probability, caution.other_region(SAID, "leg")) == ("review", 0.9, "hand")
+    assert (said.call, said.probability, said.prediction_set) == ("review", 0.9, None)
+    assert caution.other_region(SAID, "leg") == "hand"
 
 
 @pytest.mark.parametrize("stated", ["hand", "unknown", "hip"])
@@ -44,6 +46,13 @@ def test_the_reason_is_told():
     assert caution.warnings({"region_seen": "hand"}) == [
         "The picture shows another body region than its file states: hand."
     ]
+
+
+def test_what_the_model_says_of_the_picture_is_withheld_with_its_answer():
+    """A blind reader is told what was measured, and nothing else."""
+    quality = {"region_seen": "hand", "familiar": False, "motion": 9.0}
+
+    assert caution.warnings(quality, hidden=True) == ["The picture may be blurred by movement."]
 
 
 @pytest.fixture(scope="module")

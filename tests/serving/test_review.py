@@ -128,7 +128,8 @@ def test_a_case_says_what_the_model_cannot_rule_out(config, said, running):
 def test_a_blind_case_gives_nothing_away(config, said, noon, call, running):
     """Its page and row are the same whatever the model said, and hold no other reader's opinion."""
     probability = {"fracture": 0.97, "review": 0.5, "no_fracture": 0.03}[call]
-    prediction = said(audit=True, call=call, probability=probability, prediction_set=SETTLED)
+    seen = {"familiar": call != "review", "region_seen": "hip" if call == "fracture" else None}
+    prediction = said(audit=True, call=call, probability=probability, prediction_set=SETTLED, quality=seen)
     logged(config, prediction)
     PredictionLog(config.log_url).add_correction(
         prediction.id, reader="reader-1", label="unknown", time=noon, blinded=True, note="callus?"
@@ -139,7 +140,7 @@ def test_a_blind_case_gives_nothing_away(config, said, noon, call, running):
     for page in pages:
         shown = page.split("<main", 1)[1].replace("Cannot tell</button>", "")
         assert not re.search(
-            r"\d%|97|Fracture likely|No fracture seen|Not certain|overlay|callus|reader-1 |Fits|rule out", shown
+            r"\d%|97|Fracture likely|No fracture seen|Not certain|overlay|callus|reader-1 |Fits|rule out|About", shown
         )
 
 
@@ -296,7 +297,8 @@ def test_without_a_model_every_page_says_so(config, running):
 def test_while_stopped_every_page_says_so_and_none_shows_ai_output(config, said, call, running):
     """Row and case are the same whatever the model had said."""
     probability = {"fracture": 0.97, "review": 0.5, "no_fracture": 0.03}[call]
-    prediction = said(call=call, probability=probability, prediction_set=SETTLED)
+    seen = {"familiar": call != "review", "region_seen": "hip" if call == "fracture" else None}
+    prediction = said(call=call, probability=probability, prediction_set=SETTLED, quality=seen)
     logged(config, prediction)
     key = SigningKey.open(config.key_dir, "reviewer")
     stop(ledger=Ledger(config.ledger), reason="misses hips", user="reviewer", key=key)
@@ -306,7 +308,7 @@ def test_while_stopped_every_page_says_so_and_none_shows_ai_output(config, said,
     assert all("AI output is off.</strong> AI output was switched off: misses hips." in page for page in pages)
     for page in pages:
         shown = page.split("<main", 1)[1]
-        assert not re.search(r"\d%|97|Fracture likely|No fracture seen|Not certain|overlay|Fits|rule out", shown)
+        assert not re.search(r"\d%|97|Fracture likely|No fracture seen|Not certain|overlay|Fits|rule out|About", shown)
 
 
 def test_nothing_is_loaded_from_elsewhere(clinic, config, case, running):
