@@ -12,9 +12,10 @@ from components.model import reporting
 from components.model.calibrate import Calibrated
 from components.model.evaluation import WEAK, WEAK_NOTE
 from components.model.examples import Examples
+from components.model.regions import besides
 from components.model.training import Training
 from components.params import Export
-from components.serving.bundle import Conformal, HeatMap, StudyThresholds, Thresholds
+from components.serving.bundle import Conformal, HeatMap, Regions, StudyThresholds, Thresholds
 
 _TEMPLATE = """\
 # Model card
@@ -23,7 +24,7 @@ Sections follow the CHAI applied model card v0.2. Written by the `export` step f
 
 ## Release
 
-- What it is: one number per radiograph, the calibrated probability that it shows a fracture, and a heat map.
+- What it is: one number per radiograph, the calibrated probability that it shows a fracture, and a heat map.{besides}
 - Network: {backbone}, input {size} x {size} pixels, LiteRT {variant}; weights SHA-256 `{weights}`
 - Identity: the SHA-256 of `manifest.json` beside this card.
 
@@ -101,6 +102,9 @@ def render(
     params: Export,
     gap: float,
     heat_map: HeatMap,
+    told: Regions | None,
+    *,
+    counts: bool,
 ) -> str:
     """The card as Markdown.
 
@@ -110,11 +114,14 @@ def render(
         params: number format of the released weights, and the intended use.
         gap: largest difference of probability between the released graph and the trained network.
         heat_map: what its checks found.
+        told: what the checks of the body region found; None: it tells none.
+        counts: whether it expects a number of fractures.
     """
     origin = training.pretrained
     weak = "grouping" in held.table and bool((held.table["grouping"] == "weak").any())
     return _TEMPLATE.format(
         **training.model_dump(include={"backbone", "size", "tune_auroc", "seed"}),
+        besides=besides(told, counts=counts),
         networks=_networks(training),
         fractures=training.fractures,
         no_fractures=training.no_fractures,

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from xml.etree import ElementTree
 
 from components.model.evaluation import WEAK, WEAK_NOTE, Evaluation
+from components.model.regions import besides
 from components.model.statistics import Estimate
 from components.serving.bundle import Manifest
 
@@ -49,7 +50,7 @@ def render(found: Evaluation, manifest: Manifest) -> bytes:
         "UsesAndDirections": _uses(manifest),
         "Warnings": _warnings(found, manifest),
         "TrustIngredients": {
-            "AISystemFacts": _facts(manifest),
+            "AISystemFacts": _facts(found, manifest),
             "TransparencyInformation": {"FundingSource": UNFILLED, "StakeholdersConsulted": UNFILLED},
         },
         "KeyMetrics": _metrics(found),
@@ -106,11 +107,14 @@ def _warnings(found: Evaluation, manifest: Manifest) -> dict[str, Content]:
     }
 
 
-def _facts(manifest: Manifest) -> dict[str, Content]:
+def _facts(found: Evaluation, manifest: Manifest) -> dict[str, Content]:
     model, origin = manifest.model, manifest.model.pretrained
     started = f"{origin.name}, from {origin.source}, licence {origin.licence}" if origin else "none: random weights"
     return {
-        "OutcomesAndOutputs": "A fracture anywhere on the single image: probability, call, prediction set, heat map.",
+        "OutcomesAndOutputs": (
+            "A fracture anywhere on the single image: probability, call, prediction set, heat map."
+            f"{besides(manifest.regions, counts=bool(found.heads and found.heads.counts))}"
+        ),
         "ModelType": (
             f"Convolutional network {model.backbone}, {model.size} x {model.size} pixels, LiteRT {model.variant}, mean "
             f"of {model.networks}; weights SHA-256 {model.weights_sha256}"
@@ -194,7 +198,8 @@ def _grow(parent: ElementTree.Element, name: str, content: Content) -> None:
     for one in content if isinstance(content, list) else [content]:
         element = ElementTree.SubElement(parent, name)
         if isinstance(one, str):
-            element.text = "".join(c for c in one if c.isprintable())  # a site's name may hold what XML forbids
+            # A site's name may hold what XML forbids; lines of a use become one.
+            element.text = "".join(c for c in " ".join(one.split()) if c.isprintable())
         elif isinstance(one, Mapping):
             for inner, value in one.items():
                 _grow(element, inner, value)

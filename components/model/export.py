@@ -57,12 +57,13 @@ def export(
         known = reference(data, quality, outputs)
         known.to_parquet(folder / parts.REFERENCE, index=False)
         images.to_parquet(folder / parts.TRAINING_IMAGES, index=False)
-        text = card.render(training, curve, data, images, params, alike.difference, heat_map)
+        told = regions.check(training.regions, data, outputs, params.regions) if training.regions else None
+        counts = outputs[0].fractures is not None
+        text = card.render(training, curve, data, images, params, alike.difference, heat_map, told, counts=counts)
         (folder / parts.CARD).write_text(text, "utf-8")
         scope = Scope.of(np.stack(known["embedding"].to_list()))
         made = manifest(data, training, curve, heat_map, alike, scope, params, len(images), accepted, folder)
-        if training.regions:
-            told = regions.check(training.regions, data, outputs, params.regions)
+        if told:  # what a network does not say is not written
             made = made.model_copy(update={"regions": told})
         (folder / parts.MANIFEST).write_bytes(made.encode())
 

@@ -49,3 +49,15 @@ def accuracy_of(
     judged = np.isin(stated.astype(str), names)
     right, certain = np.array(names)[told.argmax(axis=1)] == stated.astype(str), told.max(axis=1) >= SURE
     return rate(right[judged], patients[judged]), rate(right[judged & certain], patients[judged & certain])
+
+
+def besides(told: Regions | None, *, counts: bool) -> str:
+    """For a model card: what a bundle says beside fracture or not, each sentence behind a space; empty: nothing."""
+    found = ""
+    if told:
+        held = "a file's region that it contradicts leaves the case to a person"
+        said = held if told.heeded else f"a contradiction holds no case back ({'; '.join(told.reasons)})"
+        found += f" It also names the body region ({', '.join(told.names)}): {said}."
+    if counts:
+        found += " It also expects a number of fractures, which is reported and decides nothing."
+    return found

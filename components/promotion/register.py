@@ -50,7 +50,7 @@ def register(*, registry: Registry, name: str, bundle: Path, evaluation: Path, b
 
     Args:
         bundle: the release bundle's folder.
-        evaluation: folder with evaluation.json and report.html.
+        evaluation: folder with evaluation.json, report.html and, of builds that have one, model_card.xml.
         proposer: who asked for the build; nobody approves their own.
 
     Returns:
@@ -129,7 +129,7 @@ def _run(
         run_id = str(client.create_run(experiment, run_name=named, tags=tags | code).info.run_id)
         _log_figures(client, run_id, build, metrics)
         _log_data(client, run_id, build)
-        for file in ("evaluation.json", "report.html"):
+        for file in ("evaluation.json", "report.html", "model_card.xml"):
             if (evaluation / file).is_file():
                 client.log_artifact(run_id, str(evaluation / file), "evaluation")
         client.log_artifacts(run_id, str(bundle), BUNDLE_FOLDER)

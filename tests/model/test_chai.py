@@ -9,8 +9,9 @@ from xml.etree import ElementTree
 import pytest
 
 from components.model.chai import NAMESPACE, UNFILLED, render
-from components.model.evaluation import WEAK
-from components.serving.bundle import Bundle
+from components.model.evaluation import WEAK, CountFigures, Heads
+from components.model.statistics import Estimate
+from components.serving.bundle import Bundle, Regions
 from tests.model.figures import evaluation
 
 # What the schema asks for and in which order, read from it: an element with its children, `?` where it may be missing,
@@ -39,6 +40,9 @@ SCHEMA = (
      "PatientConsentOrDisclosure"),
     "Bibliography",
 )  # fmt: skip
+
+
+COUNTS = CountFigures(error=Estimate(0.2, 0.1, 0.3, 50), on_fractures=None, of_none=0.3, uncounted=0)
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +103,33 @@ def test_what_nobody_filled_is_said_and_listed(card):
     assert all(f"/{name}" in summary or f" {name}" in summary for name in empty)
     assert "BasicInfo/DeveloperContact" in summary
     assert "ModelName" not in summary
+
+
+def test_body_region_and_number_are_named_where_the_bundle_tells_them(manifest):
+    """With why its word holds no case back; a bundle that tells neither is silent."""
+    regions = Regions(names=("hand", "leg"), accuracy=None, sure=None, heeded=False, reasons=("0 images",))
+    outputs = "TrustIngredients/AISystemFacts/OutcomesAndOutputs"
+    found = evaluation(manifest)[0]
+    plain, told = (
+        at(ElementTree.fromstring(render(found.model_copy(update={"heads": heads}), made)), outputs)
+        for made, heads in (
+            (manifest, None),
+            (manifest.model_copy(update={"regions": regions}), Heads(regions=None, counts=COUNTS)),
+        )
+    )
+
+    assert plain == "A fracture anywhere on the single image: probability, call, prediction set, heat map."
+    assert told == (
+        f"{plain} It also names the body region (hand, leg): a contradiction holds no case back (0 images). "
+        "It also expects a number of fractures, which is reported and decides nothing."
+    )
+
+
+def test_lines_of_a_use_become_one(manifest):
+    said = manifest.model_copy(update={"intended_use": "for research,\nand no other use\n"})
+    card = ElementTree.fromstring(render(evaluation(said)[0], said))
+
+    assert at(card, "UsesAndDirections/IntendedUseAndWorkflow") == "for research, and no other use"
 
 
 def test_weak_grouping_is_a_known_limitation(manifest):

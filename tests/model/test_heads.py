@@ -55,6 +55,13 @@ def test_the_regions_of_role_train_are_told_apart(told, bundle):
     assert bundle.manifest.regions.names == ("hand", "leg")
 
 
+def test_the_card_says_what_else_the_bundle_says(bundle):
+    card = (bundle.folder / "model_card.md").read_text()
+
+    assert "and a heat map. It also names the body region (hand, leg): a file's region that it contradicts" in card
+    assert "It also expects a number of fractures, which is reported and decides nothing." in card
+
+
 def test_it_learns_regions_and_fractures_together(told, bundle):
     """Minimum function, with every option on: fractures, and regions of patients that it was not fitted to."""
     known = examples.load(**told.inputs, roles=("tune", "calibrate")).table["body_region"].isin(["hand", "leg"]).sum()

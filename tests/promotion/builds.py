@@ -64,6 +64,7 @@ def make(folder: Path, key: str, *, release: Path | None = None) -> Made:
     }
     (evaluation / "evaluation.json").write_text(json.dumps(figures))
     (evaluation / "report.html").write_text("<p>report</p>")
+    (evaluation / "model_card.xml").write_text("<AppliedModelCard/>")
     (trained / "history.json").write_text(json.dumps([{"epoch": 1, "loss": 0.7}, {"epoch": 2, "loss": 0.5}]))
     shutil.copy(REPOSITORY / "params.yaml", root)
     build = Build(

@@ -85,12 +85,14 @@ def test_the_bundle_comes_back_byte_for_byte(first, tmp_path):
     assert [p.name for p in tmp_path.glob(".fetch-*")] == []
 
 
-def test_the_report_is_an_artifact(first):
-    """A reviewer opens report.html in the UI."""
+def test_report_and_card_are_artifacts(first):
+    """A reviewer opens report.html in the UI; the card for machines lies beside it."""
     with first.client() as client:
         files = client.list_artifacts(first.versions(NAME)[0].run_id, "evaluation")
 
-    assert [file.path for file in files] == ["evaluation/evaluation.json", "evaluation/report.html"]
+    assert [file.path for file in files] == [
+        f"evaluation/{name}" for name in ("evaluation.json", "model_card.xml", "report.html")
+    ]
 
 
 def test_the_same_build_again_makes_nothing_new(registry, made_build):
