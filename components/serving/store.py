@@ -27,6 +27,7 @@ __all__ = ["Agreement", "Case", "Comparison", "Correction", "LoggedPrediction", 
 
 SCHEMA_VERSION = 2
 BUSY_SECONDS = 15
+LOCK = 0x6F7374656F  # any number that nobody else in the database takes
 
 
 class _Utc(sql.types.TypeDecorator[datetime]):
@@ -134,8 +135,9 @@ class PredictionLog:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch(mode=0o600)  # SQLite gives its journal files the mode of the database
         with self._transaction() as connection:
+            if connection.dialect.name == "postgresql":  # which would let two that open a log at once block each other
+                connection.execute(sql.select(sql.func.pg_advisory_xact_lock(LOCK)))
             _META.create_all(connection)
-            connection.execute(sql.schema.CreateIndex(_BY_PATIENT, if_not_exists=True))
             # Of two that open an old log at once, one moves the number and adds the column; the other waits for it.
             moved = sql.update(_VERSION).where(_VERSION.c.version == 1).values(version=SCHEMA_VERSION)
             if connection.execute(moved).rowcount:
@@ -146,6 +148,7 @@ class PredictionLog:
                 raise ConfigError(
                     f"prediction log: expected schema {SCHEMA_VERSION}, found {found}; use the version that made it"
                 )
+            connection.execute(sql.schema.CreateIndex(_BY_PATIENT, if_not_exists=True))
 
     def add_prediction(self, prediction: LoggedPrediction) -> LoggedPrediction:
         """Log `prediction`; when this bundle judged this image before, the row that stands is returned."""
