@@ -107,7 +107,8 @@ def learn(*, splits: Path, features: Path, site: str, params: ImageExpectations)
         params: for the smallest side.
 
     Raises:
-        DataError: a table is missing, images lack features, or there are too few images of this site.
+        DataError: a table is missing, images lack features or some have those of older code, or there are too few
+            images of this site.
     """
     if not splits.exists():
         raise DataError(f"{splits}: not here; run `dvc pull`, or `dvc repro split` where the last build stopped")
@@ -139,8 +140,14 @@ def learn(*, splits: Path, features: Path, site: str, params: ImageExpectations)
         min_sharpness=_outward(low["sharpness"], np.floor),
         max_noise=min(1.0, _outward(high["noise"], np.ceil)),
         max_clutter=_outward(high["clutter"], np.ceil),
-        usual=Usual.of(np.stack(looks.loc[first.index, "appearance"].tolist())) if "appearance" in looks else None,
+        usual=_usual(looks.loc[first.index, "appearance"], features) if "appearance" in looks else None,
     )
+
+
+def _usual(looks: pd.Series, features: Path) -> Usual:
+    if looks.isna().any() or looks.map(len).nunique() > 1:  # a build was stopped while it measured anew
+        raise DataError(f"{features}: measured by code of two versions; run `dvc repro inspect`")
+    return Usual.of(np.stack(looks.tolist()))
 
 
 def measured_by(features: Path) -> str | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from components.dataset.findings import of_other_code
@@ -61,8 +62,13 @@ class Archive:
             path = self.folder / "features" / f"{name}-0000.parquet"
             write_keyed(path, pa.Table.from_pandas(part, preserve_index=False), f"{self.code}:{name}")
 
-    def learn(self, site: str = "soft") -> SiteLimits:
+    def learn(self, site: str = "soft", *, older: bool = False) -> SiteLimits:
+        """`older`: the first of the shards was measured before there was an appearance, the second since."""
         self.write()
+        if older:
+            path = self.folder / "features" / "000002-b-0000.parquet"
+            looks = [[float(k), 1.0] for k in range(200)]
+            write_keyed(path, pq.read_table(path).append_column("appearance", pa.array(looks)), "new")
         return learn(
             splits=self.folder / "splits", features=self.folder / "features", site=site,
             params=self.params.images,
@@ -249,6 +255,13 @@ def test_too_few_images_teach_nothing(archive, site, said):
 
     with pytest.raises(DataError, match=said):
         archive.learn(site)
+
+
+@pytest.mark.parametrize("site", ["sharp", "soft"])
+def test_half_a_measurement_teaches_nothing(archive, site):
+    """A build that was stopped leaves features of old code beside new ones: of the one site all, of the other some."""
+    with pytest.raises(DataError, match="measured by code of two versions; run `dvc repro inspect`"):
+        archive.learn(site, older=True)
 
 
 def test_tables_that_are_not_here_name_what_brings_them(archive):
