@@ -2,7 +2,7 @@
 
 A real sender associates with the node under a name of its own; intake empties the inbox; results are written for one
 of the images. Nothing that stays here holds an identifier. The results are exempt: they are for the PACS that sent the
-image, which files them by patient and study.
+image, which files them by patient and study; what they may carry is in test_results.py.
 """
 
 from __future__ import annotations
