@@ -36,7 +36,8 @@ def train(*, accepted: Path, prepared: Path, trained: Path, params: Train) -> No
     Raises:
         ConfigError: `train.weights` names no usable file.
         Unavailable: ImageNet weights could not be downloaded.
-        DataError: a role or a fold lacks fractures or non-fractures, pixels are missing, or training diverged.
+        DataError: a role or a fold lacks fractures or non-fractures, pixels are missing, training diverged, or a region
+            is to be told where there are no two to tell apart.
     """
     data = examples.load(accepted, prepared, roles=("train", "tune"))
     fit, tune = data.role("train"), data.role("tune")
@@ -45,6 +46,8 @@ def train(*, accepted: Path, prepared: Path, trained: Path, params: Train) -> No
     given = network.pretrained(params.backbone, params.weights)
     path, origin = given if given else (None, None)
     told = examples.vocabulary(fit.table["body_region"]) if params.region_weight else ()
+    if params.region_weight and not told:
+        raise DataError("train.region_weight: role train states fewer than two body regions to tell apart; set it to 0")
     everything = [data.sha256, params.model_dump(mode="json"), _versions(), origin.sha256 if origin else None]
     key = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
     checkpoints = trained.parent / ".training"

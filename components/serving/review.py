@@ -185,7 +185,7 @@ def _row(service: Service, case: Case) -> dict[str, Any]:
         "percent": None if kind in UNSAID else round(said.probability * 100),
         "confidence": UNSAID.get(kind) or confidence(said.probability),
         "left": what_is_left(left) if left else None,
-        "settled": left is None or left.settled,
+        "settled": left is not None and left.settled,
         "reads": len(case.reads),
         "disagree": disagree,
         "answered": bool(case.reads) and not hidden and not disagree,

@@ -121,6 +121,12 @@ def test_divergence_stops_training(archive, make_params, tmp_path):
     assert not (tmp_path / "trained").exists()
 
 
+def test_one_region_is_none_to_tell_apart(archive, make_params, tmp_path):
+    """Every image of the archive is of a hand."""
+    with pytest.raises(DataError, match=r"train\.region_weight: .* fewer than two body regions"):
+        train(**archive.inputs, trained=tmp_path / "trained", params=make_params(region_weight=0.1))
+
+
 @pytest.mark.parametrize("role", ["train", "tune"])
 def test_one_kind_of_image_is_not_enough(role, make_archive, make_params, tmp_path):
     """A role without fractures is refused before anything is trained; the message counts."""

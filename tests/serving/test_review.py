@@ -57,18 +57,18 @@ def test_what_needs_a_person_comes_first(config, said, running):
 
 
 def test_among_equal_calls_the_unsettled_come_first(config, said, noon, publish, running, tiny_bundle):
-    """A set of both labels is for a person to look at first; in a blind case nothing of it shows."""
+    """A set of both labels is for a person to look at first, as is a case without a set; of a blind one nothing shows."""
     publish(config.ledger.parent, tiny_bundle)
     both, one = (PredictionSet(labels=labels, coverage=0.9) for labels in (("fracture", "no_fracture"), ("fracture",)))
     cases = [
-        said(image_id=f"i{n}", prediction_set=left, audit=n > 1, time=noon + timedelta(minutes=n))
-        for n, left in enumerate((both, one, both, one))
+        said(image_id=f"i{n}", prediction_set=left, audit=n in (2, 3), time=noon + timedelta(minutes=n))
+        for n, left in enumerate((both, one, both, one, None))
     ]
     logged(config, *cases)
     with running(config) as client:
         rows = re.findall(r"/cases/(\w+)", client.get("/").text)
 
-    assert rows == [cases[n].id for n in (0, 1, 3, 2)]
+    assert rows == [cases[n].id for n in (4, 0, 1, 3, 2)]
 
 
 def test_a_case_that_was_read_steps_back(config, said, noon, running):
