@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 
 from components.dataset.store import atomic_folder
+from components.errors import DataError
 from components.model import ensemble, examples, folds, network, runtime
 from components.model.fitting import Epoch, Fit, best
 from components.model.statistics import auroc

@@ -57,7 +57,7 @@ def test_what_needs_a_person_comes_first(config, said, running):
 
 
 def test_among_equal_calls_the_unsettled_come_first(config, said, noon, publish, running, tiny_bundle):
-    """A set of both labels is for a person to look at first, as is a case without a set; of a blind one nothing shows."""
+    """A set of both labels is for a person first, and so is a case without a set; of a blind one nothing shows."""
     publish(config.ledger.parent, tiny_bundle)
     both, one = (PredictionSet(labels=labels, coverage=0.9) for labels in (("fracture", "no_fracture"), ("fracture",)))
     cases = [
