@@ -98,8 +98,9 @@ class Champion:
             )
         if stops := stops_in(entries):
             why = "; ".join(str(stop.body.get("reason") or "no reason was given").rstrip(".") for stop in stops)
-            unheard = "" if stops_in(whole) else " Whoever lifted that has no key in the key folder (sign-NAME.pub)."
-            return Off("stopped", f"AI output was switched off: {why}. Cases can still be read.{unheard}")
+            lifted = any(e.kind == "resume" and e.seq > stops[-1].seq for e in whole)
+            who = " Whoever lifted that has no key in the key folder (sign-NAME.pub), or is no reviewer."
+            return Off("stopped", f"AI output was switched off: {why}. Cases can still be read.{who if lifted else ''}")
         if entry is None:
             return Off(
                 "no_champion", "No model is approved; a reviewer approves one with `osteoflow approve` or in MLflow."

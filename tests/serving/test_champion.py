@@ -36,7 +36,7 @@ def test_a_stop_that_a_stranger_lifted_stands_and_says_why(champion, config, tmp
 
     found = champion.current()
     assert isinstance(found, Off)
-    assert found.sentence.endswith("Whoever lifted that has no key in the key folder (sign-NAME.pub).")
+    assert found.sentence.endswith("has no key in the key folder (sign-NAME.pub), or is no reviewer.")
 
 
 def moved_back(config, key) -> None:
