@@ -165,7 +165,8 @@ def _lacks(move: Entry, approvals: tuple[Entry, ...], entries: list[Entry], whol
     if any(e.kind == "rollback" and e.seq > move.seq and _same(e, move, "name") for e in whole):
         return (
             "The model in line to serve was taken back by somebody whose key is not known here; put their public key "
-            "into the key folder (sign-NAME.pub), or approve another version."
+            "into the key folder (sign-NAME.pub), or say as a reviewer which version answers, this one or another, "
+            "with `osteoflow rollback --to`."
         )
     return None
 

@@ -71,6 +71,14 @@ def test_a_strangers_rollback_silences_until_their_key_is_here(champion, config,
     assert isinstance(champion.current(), Serving)
 
 
+def test_a_reviewers_word_after_a_strangers_rollback_counts(champion, config, tmp_path):
+    moved_back(config, SigningKey.open(tmp_path / "own", "stranger"))
+    assert "with `osteoflow rollback --to`" in champion.current().sentence
+    moved_back(config, SigningKey.open(config.key_dir, "reviewer"))
+
+    assert isinstance(champion.current(), Serving)
+
+
 def test_a_countersignature_counts_for_the_service_too(champion, config, state, tiny_bundle, publish):
     """One of two reviewers in place of a reader is not enough; the reader's signature is."""
     ledger, operator = Ledger(config.ledger), SigningKey.open(config.key_dir, "operator")
