@@ -28,6 +28,18 @@ def test_a_key_that_comes_or_goes_counts_at_once(champion, config):
     assert isinstance(champion.current(), Serving)
 
 
+def test_a_public_key_that_is_put_right_in_place_counts_at_once(champion, config):
+    """An editor that keeps the file leaves the folder as it was."""
+    signer = Ledger(config.ledger).entries("approval")[0].signer
+    stated, key = config.key_dir / f"sign-{signer}.pub", SigningKey.open(config.key_dir, signer)
+    assert isinstance(champion.current(), Serving)
+    stated.write_text("abc")
+    assert champion.current().reason == "unsigned"
+    stated.write_text(key.public_key)
+
+    assert isinstance(champion.current(), Serving)
+
+
 def test_a_stop_that_a_stranger_lifted_stands_and_says_why(champion, config, tmp_path):
     """The command line knows no key folder but its own: there it looks as if nothing were to be lifted."""
     said = {"ledger": Ledger(config.ledger), "user": "stranger", "key": SigningKey.open(tmp_path / "own", "stranger")}
