@@ -24,7 +24,7 @@ def stop(
     user: As = None,
     as_json: Json = False,
 ) -> None:
-    """Switch AI output off, everywhere at once, until somebody resumes. Anybody may; cases can still be read."""
+    """Switch AI output off, everywhere at once, until a reviewer resumes. Anybody may; cases can still be read."""
     settings = settings_of(user)
     from components.promotion.switch import stop as switch_off
     from flows import clients
@@ -40,7 +40,7 @@ def resume(
     user: As = None,
     as_json: Json = False,
 ) -> None:
-    """Give AI output back after a stop: the champion of the ledger answers again."""
+    """Give AI output back after a stop: the champion of the ledger answers again. A reviewer may."""
     settings = settings_of(user)
     from components.promotion.switch import resume as switch_on
     from flows import clients

@@ -36,8 +36,7 @@ def heed(build: Workspace, ledger: Ledger) -> None:
         DataError: it is older than that refresh or withdrawal, or of another branch, or a killed run left a log behind.
     """
     heed_withdrawals(build, ledger)
-    if ledger.entries("refresh"):
-        require_same(ledger, read_retirements(build.root / load(build.root / "params.yaml").paths.retirements))
+    require_same(ledger, read_retirements(build.root / load(build.root / "params.yaml").paths.retirements))
 
 
 def heed_withdrawals(build: Workspace, ledger: Ledger) -> None:

@@ -95,7 +95,8 @@ def champion_bundle(settings: Settings, name: str) -> Path | None:
 
 def still_off(settings: Settings) -> str:
     """What whoever changed the champion should hear while AI output is switched off; else nothing."""
-    return " AI output is switched off and stays off until `osteoflow resume`." if ledger(settings).stops() else ""
+    off = " AI output is switched off and stays off until a reviewer runs `osteoflow resume`."
+    return off if ledger(settings).stops() else ""
 
 
 def inbox(settings: Settings) -> Path:

@@ -64,7 +64,9 @@ def unentered(settings: Settings) -> bool:
     """Whether the committed log of retirements says something else than the ledger."""
     home, path = clients.workspace(settings), clients.params(settings).paths.retirements
     said = retired(clients.ledger(settings))
-    return bool(said) and (home.dirty(str(path)) or read_retirements(home.root / path) != said)
+    if not said and not (home.root / path).exists():  # a workspace of before there was such a log
+        return False
+    return home.dirty(str(path)) or read_retirements(home.root / path) != said
 
 
 def enter(settings: Settings) -> None:

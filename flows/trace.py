@@ -149,10 +149,8 @@ def _bundles(settings: Settings) -> Iterator[tuple[int, Path]]:
     """Every registered version with its bundle's folder, fetched where it is not here."""
     name = clients.params(settings).gate.model
     registry = clients.registry(settings)
-    for version in registry.versions(name):
-        if version.bundle_hash is None:  # not one of ours: somebody registered it by hand
-            continue
-        folder = settings.state / "bundles" / version.bundle_hash
+    for version, bundle_hash in registry.bundles(name).items():
+        folder = settings.state / "bundles" / bundle_hash
         if not folder.is_dir():
-            registry.download_bundle(name, version.version, folder)
-        yield version.version, folder
+            registry.download_bundle(name, version, folder)
+        yield version, folder

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from components.promotion.people import People
 
 users_app = typer.Typer(
-    help="People and their roles: engineer (proposes), reviewer (approves, rolls back), monitor (reads), reader "
-    "(labels cases, countersigns), service (the flows' own account).",
+    help="People and their roles: engineer (proposes), reviewer (approves, rolls back, resumes), monitor (reads), "
+    "reader (labels cases, countersigns), service (the flows' own account).",
     no_args_is_help=True,
 )
 Name = Annotated[str, typer.Argument(help="The account's name, which the ledger shows; no patient's.")]

@@ -32,7 +32,7 @@ def approve(
     """Sign that `version` may serve. Nothing moves yet: `roll_out` does that, once all have signed whom the decision's
     protocol asks for.
 
-    Saying it again about the same decision returns one's first entry.
+    Saying it again about the same decision returns one's first entry that counts.
 
     Args:
         approver: who says so; must not be the version's proposer, and must be the key's own name.
@@ -60,15 +60,16 @@ def approve(
         proposers = {str(who).casefold() for who in (found.proposer, decision.body.get("proposer"))}
         if approver.casefold() in proposers:  # `Reviewer` is no second person
             raise PromotionRefused(f"{what}: {approver!r} proposed it; another person has to approve it")
-        needed = signers_of(decision)
+        needed, entries = signers_of(decision), ledger.entries()
         if needed is None:
             raise PromotionRefused(f"{what}: {Signed(None, ()).text()}")
-        if not roles_to_sign(needed, Roll(ledger.entries()), approver):
+        if not roles_to_sign(needed, Roll(entries), approver):
             raise PromotionRefused(
                 f"{what}: {approver!r} is none of those who sign here ({needed.text()}); see `osteoflow users list`"
             )
-        for earlier in ledger.entries("approval"):
-            if (earlier.body.get("decision_hash"), earlier.signer) == (decision.hash, approver):
+        # One that does not count, as since whoever gave the signer's role lost their key, does not stand in the way.
+        for earlier in Signed.of(decision, entries).approvals:
+            if earlier.signer == approver:
                 return earlier
         body = {
             "name": name,

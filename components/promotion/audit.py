@@ -105,9 +105,12 @@ def reproduced(entries: Sequence[Entry], bundle_hash: str) -> Iterator[Finding]:
     """What came of building a bundle again, the last time; nothing where nobody has."""
     tries = [e for e in entries if e.kind == "reproduction" and e.body.get("bundle_hash") == bundle_hash]
     if tries:
-        body, first = tries[-1].body, tries[-1].body["first_difference"]
+        body, first, most = tries[-1].body, tries[-1].body["first_difference"], tries[-1].body["largest_difference"]
         detail = f"ledger entry {tries[-1].seq}: built again {len(tries)} time(s), the last time {body['verdict']}"
-        detail += (f", from {first} on" if first else "") + f" ({body['machine']}, {tries[-1].time[:10]})"
+        if first:
+            detail += f", from {first} on" + (f", {most['figure']} by {most['is']:.4f}" if most else "")
+            detail += f", tolerance {body['tolerance']:g}"
+        detail += f" ({body['machine']}, {tries[-1].time[:10]})"
         yield Finding(what=f"version {body['version']}: built again", well=body["verdict"] != "differs", detail=detail)
 
 

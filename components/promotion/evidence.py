@@ -38,7 +38,7 @@ from components.promotion.words import counts, heard
 INDEX = "evidence.json"
 EVERYBODY = ("stop", "resume", "refresh", "repair", "role")  # entries that concern every version
 LINEAGE = ("decision", "role")  # without them no signature counts
-NAMING = ("bundle_hash", "challenger_hash", "champion_hash", "replaced_hash")
+NAMING = ("bundle_hash", "challenger_hash", "champion_hash", "reference_hash", "replaced_hash")
 README = """# Evidence of {name} version {version}
 
 Check it on any machine that has Osteoflow, without network:

@@ -144,8 +144,9 @@ class Ledger:
         return stops_in(self.entries())
 
     def mark(self) -> object:
-        """What tells that the file has changed, or that a key came or went, without reading either."""
-        return tuple(_state_of(path) for path in (self.path, self._key_dir) if path)
+        """What tells that the file has changed, or that a key came, went or was replaced, without reading any."""
+        keys = sorted(self._key_dir.glob("sign-*")) if self._key_dir else []
+        return tuple((path.name, _state_of(path)) for path in (self.path, *keys))
 
     def torn(self) -> bytes:
         """The unfinished last line a killed writer left, or b''."""

@@ -2,8 +2,8 @@
 
 It is whoever answered when the present test patients began to judge: the champion of the last refresh, or the first
 champion there was. A refresh moves it on, so no bundle has to be kept for ever; and nobody had looked at these patients
-when it was chosen, so that luck did not choose it. Where its bundle cannot be had any more the next champion after it
-takes its place.
+when it was chosen, so that luck did not choose it. Whom a rollback took back is no measure any more: the champion
+before, who answers again, is. Where a bundle cannot be had any more the next champion after it takes its place.
 """
 
 from __future__ import annotations
@@ -21,11 +21,20 @@ log = logging.getLogger("osteoflow.promotion")
 
 
 def candidates(ledger: Ledger, name: str) -> list[Entry]:
-    """The entries that made a champion of `name`, from the one that answered at the last refresh on, oldest first."""
+    """The entries that made a champion of `name`, from the one that answered at the last refresh on, oldest first.
+
+    Those that a later rollback took back are left out.
+    """
     moves = [e for e in ledger.entries() if e.kind in ("rollout", "rollback") and e.body.get("name") == name]
+    moves = [e for e in moves if not any(_took_back(later, e) for later in moves)]
     refresh = Standing.of(ledger, name).refresh
     begun = refresh.seq if refresh else 0
     return [*[e for e in moves if e.seq < begun][-1:], *(e for e in moves if e.seq >= begun)]
+
+
+def _took_back(later: Entry, move: Entry) -> bool:
+    gone = move.body["bundle_hash"]
+    return later.seq > move.seq and later.body.get("replaced_hash") == gone != later.body["bundle_hash"]
 
 
 def reference(*, ledger: Ledger, registry: Registry, name: str, bundles: Path) -> Path | None:

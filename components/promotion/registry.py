@@ -11,11 +11,12 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sql
 from pydantic import BaseModel, ConfigDict
 
 from components.errors import ConfigError, DataError, PromotionRefused, Unavailable
@@ -26,6 +27,7 @@ CHALLENGER = "challenger"
 PREFIX = "osteoflow."
 RATIONALE = "rationale"
 BUNDLE_FOLDER = "bundle"
+DELETED = "Deleted_Internal"  # the stage of what was deleted, whose rows MLflow keeps
 # MLflow's own retries take minutes; the flows retry Unavailable themselves.
 _ENVIRONMENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 _AWAY = ("API request to", "OperationalError", "Connection", "timed out", "Max retries", "TEMPORARILY_UNAVAILABLE")
@@ -123,6 +125,16 @@ class Registry:
             aliases = client.get_registered_model(name).aliases
             metrics = self._metrics(client, name, [v.run_id for v in found if v.run_id])
             return sorted((_read(v, aliases, metrics.get(v.run_id, {})) for v in found), key=lambda v: -v.version)
+
+    def bundles(self, name: str) -> dict[int, str]:
+        """Version -> bundle hash, of every version that is one of ours.
+
+        A store is asked in its own tables: to import MLflow for it takes longer than all the rest of a trace.
+        """
+        if not self._is_server:
+            with suppress(sql.exc.SQLAlchemyError):  # no store yet, or it does not answer: MLflow makes it, or says
+                return _bundles_in(self.tracking_uri, name)
+        return {v.version: v.bundle_hash for v in self.versions(name) if v.bundle_hash}
 
     def version(self, name: str, version: int) -> Version:
         """One version.
@@ -264,6 +276,21 @@ def _read(found: Any, aliases: dict[str, Any], metrics: dict[str, float]) -> Ver
         description=found.description or "",
         created=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC).isoformat(timespec="seconds"),
     )
+
+
+def _bundles_in(store: str, name: str) -> dict[int, str]:
+    """As `Registry.bundles`, from the two of MLflow's tables that say it; what was deleted there is left out."""
+    versions = sql.table("model_versions", *map(sql.column, ("name", "version", "current_stage")))
+    tags = sql.table("model_version_tags", *map(sql.column, ("name", "version", "key", "value")))
+    query = (
+        sql.select(tags.c.version, tags.c.value)
+        .join(versions, sql.and_(versions.c.name == tags.c.name, versions.c.version == tags.c.version))
+        .where(tags.c.name == name, tags.c.key == f"{PREFIX}bundle_hash", versions.c.current_stage != DELETED)
+        .order_by(tags.c.version)
+    )
+    engine = sql.create_engine(store, poolclass=sql.NullPool)
+    with engine.connect() as connection:
+        return {int(number): str(value) for number, value in connection.execute(query)}
 
 
 @contextmanager

@@ -7,7 +7,7 @@ was, by whomever, roles bind: a site that lost the key of who gave them has nobo
     role    person, roles (sorted; none: whoever was removed), user                                (signed)
 
     engineer   proposes: registers builds, edits runs
-    reviewer   approves: the alias champion and the rationale; returns to an earlier champion
+    reviewer   approves: the alias champion and the rationale; returns to an earlier champion; lifts a stop
     monitor    reads
     reader     reads; labels cases on the clinic page; countersigns where the protocol asks for it (`osteoflow approve`)
     service    the flows' own account: writes verdicts, `osteoflow.*` tags and descriptions
@@ -17,10 +17,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from components.errors import ConfigError, PromotionRefused
-from components.promotion.ledger import Entry, Ledger, SigningKey
+
+if TYPE_CHECKING:
+    from components.promotion.ledger import Entry, Ledger, SigningKey
 
 Role = Literal["engineer", "reviewer", "monitor", "reader", "service"]
 ROLES: tuple[Role, ...] = get_args(Role)

@@ -127,12 +127,20 @@ def back(ledger: Ledger, name: str, present: Entry, to_version: int | None) -> t
     """The entry a rollback returns to, and the one of the version it takes back.
 
     A version in canary is what has begun to answer last, so it goes first. One in shadow answers nobody: it goes when
-    the present champion is named, or with the champion it was judged against.
+    the present champion is named, or with the champion it was judged against. A champion that a stranger's rollback
+    silences (serving/champion) is returned to by its number.
     """
     staged = ledger.staged(name)
+    if staged is None and to_version == present.body["version"] and _silenced(ledger, name, present):
+        return present, present
     if staged and (staged.body["stage"] == "canary" if to_version is None else to_version == present.body["version"]):
         return present, staged
     return earlier(ledger, name, present, to_version), present
+
+
+def _silenced(ledger: Ledger, name: str, present: Entry) -> bool:
+    since = (e for e in ledger.strangers() if e.kind == "rollback" and e.seq > present.seq)
+    return any(entry.body.get("name") == name for entry in since)
 
 
 def earlier(ledger: Ledger, name: str, present: Entry, to_version: int | None) -> Entry:

@@ -64,9 +64,12 @@ def require_same(ledger: Ledger, logged: frozenset[str]) -> None:
     """
     said = retired(ledger)
     if said != logged:
+        passed_over = [str(entry.seq) for entry in ledger.strangers() if entry.kind == "refresh"]
+        first = f"see in `osteoflow doctor` why ledger entry {', '.join(passed_over)} counts for nothing, then "
         raise DataError(
             f"the log of retired test patients lacks {len(said - logged)} whom a refresh has retired and names "
-            f"{len(logged - said)} whom none has: run `osteoflow doctor --repair` and build a commit after it"
+            f"{len(logged - said)} whom none has: {first * bool(passed_over)}run `osteoflow doctor --repair` and build "
+            "a commit after it"
         )
 
 

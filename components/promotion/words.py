@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from components.promotion.roles import Roll
+
 if TYPE_CHECKING:
     from components.promotion.ledger import Entry
 
@@ -40,10 +42,12 @@ def counts(entry: Entry, key_of: KeyOf | None) -> bool:
 
 
 def stops_in(entries: Iterable[Entry]) -> list[Entry]:
-    """The stops that no signed `resume` has lifted since. Any of them keeps AI output off."""
+    """The stops that no reviewer's signed `resume` has lifted since. Any of them keeps AI output off."""
     standing: list[Entry] = []
+    roll = Roll()
     for entry in entries:
-        if entry.kind == "resume" and entry.signature:
+        roll.read(entry)
+        if entry.kind == "resume" and entry.signature and roll.lets(str(entry.signer), "reviewer"):
             standing = []
         elif entry.kind == "stop":
             standing.append(entry)

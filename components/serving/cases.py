@@ -6,12 +6,15 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from components.radiograph.deidentify import Pseudonyms
 from components.radiograph.labels import FRACTURE, NO_FRACTURE, UNKNOWN
 from components.serving.bundle import Call, PredictionSet
+
+if TYPE_CHECKING:
+    from components.radiograph.deidentify import Pseudonyms  # brings pydicom, which most readers of the log do without
 
 LEFT = {
     (FRACTURE, NO_FRACTURE): "Cannot rule out either: fracture and no fracture both stay possible",

@@ -98,8 +98,9 @@ class Champion:
             )
         if stops := stops_in(entries):
             why = "; ".join(str(stop.body.get("reason") or "no reason was given").rstrip(".") for stop in stops)
-            unheard = "" if stops_in(whole) else " Whoever lifted that has no key in the key folder (sign-NAME.pub)."
-            return Off("stopped", f"AI output was switched off: {why}. Cases can still be read.{unheard}")
+            lifted = any(e.kind == "resume" and e.seq > stops[-1].seq for e in whole)
+            who = " Whoever lifted that has no key in the key folder (sign-NAME.pub), or is no reviewer."
+            return Off("stopped", f"AI output was switched off: {why}. Cases can still be read.{who if lifted else ''}")
         if entry is None:
             return Off(
                 "no_champion", "No model is approved; a reviewer approves one with `osteoflow approve` or in MLflow."
@@ -164,7 +165,8 @@ def _lacks(move: Entry, approvals: tuple[Entry, ...], entries: list[Entry], whol
     if any(e.kind == "rollback" and e.seq > move.seq and _same(e, move, "name") for e in whole):
         return (
             "The model in line to serve was taken back by somebody whose key is not known here; put their public key "
-            "into the key folder (sign-NAME.pub), or approve another version."
+            "into the key folder (sign-NAME.pub), or say as a reviewer which version answers, this one or another, "
+            "with `osteoflow rollback --to`."
         )
     return None
 

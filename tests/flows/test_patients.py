@@ -245,8 +245,10 @@ def test_a_patient_nobody_knows_is_said_without_their_id(site):
 
 
 def test_the_command_says_what_becomes_of_the_patient(site):
+    """Without MLflow and pydicom, whose imports take longer than the answer."""
     settings, _ = site
-    command = [sys.executable, "-m", "flows.cli", "trace", "patient", ONE, "--withdraw", "--reason", "asked by letter"]
+    command = [sys.executable, "-X", "importtime", "-m", "flows.cli", "trace", "patient", ONE]
+    command += ["--withdraw", "--reason", "asked by letter"]
     own = {"OSTEOFLOW_WORKSPACE": str(settings.workspace), "OSTEOFLOW_KEY_DIR": str(settings.key_dir)}
     environment = os.environ | own | {"PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run([*command, "--as", "reviewer"], env=environment, capture_output=True, text=True, check=False)
@@ -254,3 +256,19 @@ def test_the_command_says_what_becomes_of_the_patient(site):
     assert done.returncode == 0, done.stderr
     assert "withdrawn     ledger entry 0: later builds leave these images out, and those to come." in done.stdout
     assert excluded(settings) == [ONE]
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "sqlalchemy" in loaded
+    assert not {"mlflow", "pydicom"} & loaded
+
+
+def test_a_log_that_retires_whom_no_refresh_did_is_put_right(site):
+    """Also where the ledger retires nobody, as when the key of a refresh is gone."""
+    settings, _ = site
+    path = settings.workspace / "data/retirements.csv"
+    path.write_text(f"patient_sha256\n{'0' * 16}\n")
+    clients.workspace(settings).commit_file(Path("data/retirements.csv"), "by hand")
+    [half] = [half for half in halves(settings) if "retirements" in half.what]
+    half.mend()
+
+    assert path.read_text() == "patient_sha256\n"
+    assert [half for half in halves(settings) if "retirements" in half.what] == []

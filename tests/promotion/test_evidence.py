@@ -69,7 +69,8 @@ def again(bundle_hash: str, version: int, verdict: str) -> dict:
     """What the ledger keeps of a version that was built again."""
     return {
         "name": NAME, "version": version, "bundle_hash": bundle_hash, "verdict": verdict,
-        "first_difference": "weights", "machine": "Linux x86_64, 2 processors",
+        "first_difference": "weights", "largest_difference": {"figure": "auroc", "is": 0.0123}, "tolerance": 0.02,
+        "machine": "Linux x86_64, 2 processors",
     }  # fmt: skip
 
 
@@ -104,7 +105,9 @@ def test_an_export_verifies_by_itself(exported):
         "evidence.json", "files", "chain", "decision", "bundle", "evaluation", "code and data", "version 1: way up",
         "version 1: built again",
     ]  # fmt: skip
-    assert "built again 1 time(s), the last time within tolerance, from weights on (Linux x86_64" in found.text()
+    assert (
+        "the last time within tolerance, from weights on, auroc by 0.0123, tolerance 0.02 (Linux x86_64" in found.text()
+    )
     assert "7 of the ledger's 14 entries in place, 3 of them signed" in found.text()
     assert "decision 1, approval 2 by 'reviewer', in this order" in found.text()
 

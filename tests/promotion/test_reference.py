@@ -166,6 +166,21 @@ def test_the_reference_is_the_first_champion_until_a_refresh_moves_it_on(ledger,
     assert [move.body["version"] for move in candidates(ledger, NAME)] == [2, 3]
 
 
+def test_whom_a_rollback_took_back_is_no_reference(ledger, tmp_path):
+    """Answering when the new patients began to judge, found wanting since: the one before answers again."""
+    key = SigningKey.open(tmp_path / "keys", "reviewer")
+    for version in (1, 2):
+        live(ledger, version, str(version) * 64)
+    ledger.append("refresh", {"name": NAME, "retired": []}, key=key)
+    body = {"name": NAME, "version": 1, "bundle_hash": "1" * 64, "replaced_version": 2, "replaced_hash": "2" * 64}
+    ledger.append("rollback", body, key=key)
+    live(ledger, 3, "3" * 64)
+
+    assert [(move.kind, move.body["version"]) for move in candidates(ledger, NAME)] == [
+        ("rollout", 1), ("rollback", 1), ("rollout", 3),
+    ]  # fmt: skip
+
+
 def test_the_champion_is_its_own_reference_at_first(ledger, registry, bundles):
     folder, (first, second) = bundles
     assert reference(ledger=ledger, registry=registry, name=NAME, bundles=folder) is None

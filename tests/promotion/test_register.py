@@ -137,6 +137,25 @@ def test_the_newest_build_is_the_challenger(first, propose):
     assert [(v.version, v.aliases) for v in first.versions(NAME)] == [(2, ("challenger",)), (1, ())]
 
 
+def test_the_bundles_are_those_that_mlflow_tells(first, propose, tmp_path):
+    """Its own tables are read: one of three versions was deleted there, and one registered by hand."""
+    for key in ("another", "a third"):
+        propose(first, key)
+    with first.client() as client:
+        client.delete_model_version(NAME, "2")
+        client.create_model_version(NAME, source=tmp_path.as_uri())
+    told = {version.version: version.bundle_hash for version in first.versions(NAME) if version.bundle_hash}
+
+    assert list(told) == [3, 1]
+    assert first.bundles(NAME) == told
+
+
+def test_no_store_has_no_bundles(tmp_path):
+    registry = Registry(f"sqlite:///{tmp_path / 'new' / 'mlflow.db'}", artifact_root=tmp_path / "artifacts")
+
+    assert registry.bundles(NAME) == {}
+
+
 def test_a_build_without_its_parts_is_refused_before_anything_is_logged(registry, made_build):
     """No manifest, no evaluation: nothing is registered."""
     made = made_build("one")

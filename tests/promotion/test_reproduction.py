@@ -72,8 +72,19 @@ def test_an_audit_tells_how_the_last_attempt_ended(tmp_path):
     [good] = audit.reproduced(ledger.entries(), "b")
 
     assert (bad.what, bad.well, good.well) == ("version 3: built again", False, True)
-    assert "the last time differs, from weights on (Linux, " in bad.detail
+    assert "the last time differs, from weights on, auroc by 0.4000, tolerance 0.02 (Linux, " in bad.detail
     assert "built again 2 time(s), the last time identical (Linux, " in good.detail
+
+
+def test_an_audit_tells_of_an_attempt_that_trained_nothing(tmp_path):
+    """The data were others: there is no figure to tell."""
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    record = Recorded(name="m", version=3, bundle_hash="b", git_commit="c" * 40, lock_sha256="l", data_sha256="d")
+    other = Part(what="data pointers", recorded="d", found="e")
+    ledger.append("reproduction", found(other).body(record, "engineer"))
+    [bad] = audit.reproduced(ledger.entries(), "b")
+
+    assert "the last time differs, from data pointers on, tolerance 0.02 (Linux, " in bad.detail
 
 
 def lock(keras: str) -> bytes:

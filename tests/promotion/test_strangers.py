@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from components.errors import ConfigError, PromotionRefused
-from components.promotion.approve import approve, reconcile, roll_out
+from components.promotion.approve import approve, reconcile, roll_out, rollback
 from components.promotion.audit import of_stranger
 from components.promotion.ledger import Ledger, SigningKey
 from components.promotion.registry_rules import Rules
@@ -146,6 +146,40 @@ def test_without_the_key_of_who_gave_the_roles_nobody_has_one(house, site, tmp_p
     assert promoted(house, site)[0] == []
     (tmp_path / "away.pem").rename(tmp_path / "keys" / "sign-operator.pem")
     assert [step.kind for step in promoted(house, site)[0]] == ["rollout"]
+
+
+def test_who_lost_a_role_with_somebodys_key_signs_again(house, site, tmp_path):
+    """What was signed before counts no more, and does not stand in the way of a signature that does."""
+    for name in ("operator", "other"):
+        house.key(name)
+    give(ledger=site, person="reviewer", roles=("reviewer",), user="operator", key=house.key("operator"))
+    version = house.propose("one")
+    house.judge(version)
+    said = {"ledger": site, "registry": house.registry, "name": NAME, "version": version, "approver": "reviewer"}
+    said |= {"rationale": "fewer misses", "key": house.key("reviewer")}
+    first = approve(**said)
+    assert approve(**said) == first
+    (tmp_path / "keys" / "sign-operator.pem").unlink()
+    give(ledger=site, person="reviewer", roles=("reviewer",), user="other", key=house.key("other"))
+    again = approve(**said)
+
+    assert again.seq > first.seq
+    assert promoted(house, site)[0][0].body["approval_hash"] == again.hash
+
+
+def test_a_reviewer_returns_to_the_champion_that_a_stranger_silenced(house, site, mine):
+    """By its number: whoever forged the rollback does not take a site's only model away."""
+    live = house.live("one")
+    back = {"ledger": site, "registry": house.registry, "name": NAME, "to_version": live, "reason": "forged"}
+    back |= {"user": "reviewer", "key": house.key("reviewer")}
+    with pytest.raises(PromotionRefused, match="there was no champion 1 before this one"):
+        rollback(**back)
+    body = {"name": NAME, "version": live, "bundle_hash": house.registry.version(NAME, live).bundle_hash}
+    house.ledger.append("rollback", body | {"user": "b", "reason": "back"}, key=mine("b"))
+    entry = rollback(**back)
+
+    assert (entry.body["version"], entry.body["replaced_version"]) == (live, live)
+    assert site.champion(NAME) == entry
 
 
 def test_who_would_not_be_heard_writes_nothing(house, site, tmp_path):

@@ -6,6 +6,7 @@ import pytest
 
 from components.errors import PromotionRefused
 from components.promotion.ledger import SigningKey
+from components.promotion.roles import give
 from components.promotion.switch import resume, stop
 
 
@@ -55,6 +56,21 @@ def test_an_unsigned_resumption_lifts_nothing(ledger):
     ledger.append("resume", {"reason": "never mind"})
 
     assert [entry.seq for entry in ledger.stops()] == [0]
+
+
+def test_once_there_are_roles_only_a_reviewer_resumes(press, ledger, tmp_path):
+    """Anybody stops; who is no reviewer is refused, and a resumption that they sign all the same lifts nothing."""
+    for person, role in (("reviewer", "reviewer"), ("engineer", "engineer")):
+        key = SigningKey.open(tmp_path / "keys", "operator")
+        give(ledger=ledger, person=person, roles=(role,), user="operator", key=key)
+    stopped = press("stop", user="engineer")
+    with pytest.raises(PromotionRefused, match="'engineer' is no reviewer, who alone says that a model answers again"):
+        press("resume", user="engineer")
+    ledger.append("resume", {"reason": "over"}, key=SigningKey.open(tmp_path / "keys", "engineer"))
+
+    assert ledger.stops() == [stopped]
+    press("resume")
+    assert ledger.stops() == []
 
 
 def test_there_is_nothing_to_resume_when_nothing_is_stopped(press, ledger):

@@ -179,6 +179,16 @@ def test_a_log_of_retirements_says_what_the_ledger_says(ledger, refreshed):
         require_same(ledger, frozenset())
 
 
+def test_a_refresh_whose_signer_is_not_known_is_named(ledger, refreshed, tmp_path):
+    """Its key went: the patients decide again, and who reads that is told where to look before the log is rewritten."""
+    looked(ledger, ["p1", "p2"])
+    refreshed(["p1", "p2", "p3", "p4"])
+    elsewhere = Ledger(ledger.path, key_dir=tmp_path / "elsewhere")
+
+    with pytest.raises(DataError, match=r"names 2 whom none has: see in `osteoflow doctor` why ledger entry 1 counts"):
+        require_same(elsewhere, retired(ledger))
+
+
 def test_a_damaged_log_of_retirements_is_refused_by_row(tmp_path):
     """And what the row holds is not repeated."""
     path = tmp_path / "retirements.csv"

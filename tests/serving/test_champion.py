@@ -28,6 +28,18 @@ def test_a_key_that_comes_or_goes_counts_at_once(champion, config):
     assert isinstance(champion.current(), Serving)
 
 
+def test_a_public_key_that_is_put_right_in_place_counts_at_once(champion, config):
+    """An editor that keeps the file leaves the folder as it was."""
+    signer = Ledger(config.ledger).entries("approval")[0].signer
+    stated, key = config.key_dir / f"sign-{signer}.pub", SigningKey.open(config.key_dir, signer)
+    assert isinstance(champion.current(), Serving)
+    stated.write_text("abc")
+    assert champion.current().reason == "unsigned"
+    stated.write_text(key.public_key)
+
+    assert isinstance(champion.current(), Serving)
+
+
 def test_a_stop_that_a_stranger_lifted_stands_and_says_why(champion, config, tmp_path):
     """The command line knows no key folder but its own: there it looks as if nothing were to be lifted."""
     said = {"ledger": Ledger(config.ledger), "user": "stranger", "key": SigningKey.open(tmp_path / "own", "stranger")}
@@ -36,7 +48,7 @@ def test_a_stop_that_a_stranger_lifted_stands_and_says_why(champion, config, tmp
 
     found = champion.current()
     assert isinstance(found, Off)
-    assert found.sentence.endswith("Whoever lifted that has no key in the key folder (sign-NAME.pub).")
+    assert found.sentence.endswith("has no key in the key folder (sign-NAME.pub), or is no reviewer.")
 
 
 def moved_back(config, key) -> None:
@@ -67,6 +79,14 @@ def test_a_strangers_rollback_silences_until_their_key_is_here(champion, config,
     assert isinstance(found, Off)
     assert "was taken back by somebody whose key is not known here" in found.sentence
     (config.key_dir / "sign-stranger.pub").write_text(stranger.public_key)
+
+    assert isinstance(champion.current(), Serving)
+
+
+def test_a_reviewers_word_after_a_strangers_rollback_counts(champion, config, tmp_path):
+    moved_back(config, SigningKey.open(tmp_path / "own", "stranger"))
+    assert "with `osteoflow rollback --to`" in champion.current().sentence
+    moved_back(config, SigningKey.open(config.key_dir, "reviewer"))
 
     assert isinstance(champion.current(), Serving)
 
