@@ -50,7 +50,7 @@ def test_features_have_a_row_an_image(archive):
     [path] = (archive.folder / "features").iterdir()
     table = pd.read_parquet(path)
 
-    assert list(table.columns) == ["image_id", *FEATURES, "polarity_ok", "phash", "thumbnail"]
+    assert list(table.columns) == ["image_id", *FEATURES, "polarity_ok", "phash", "thumbnail", "appearance"]
     assert list(table["image_id"]) == list(archive.catalog()["image_id"])
     assert table["phash"].str.fullmatch("[0-9a-f]{16}").all()
 

@@ -122,4 +122,11 @@ def test_approval_shadow_canary_full_and_the_next_one_back(hospital, tmp_path):
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "PYTHONPATH": str(REPOSITORY)}
     command = [sys.executable, "-m", "flows.cli", "promote", "--json"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == {"champion": 2, "rolled_out": [], "signing": [], "staged": None, "steps": []}
+    assert json.loads(done.stdout) == {
+        "champion": 2,
+        "rolled_out": [],
+        "signing": [],
+        "staged": None,
+        "steps": [],
+        "unheard": [],
+    }
