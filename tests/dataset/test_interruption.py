@@ -180,7 +180,7 @@ def test_a_batch_that_was_killed_follows_the_one_that_came_in_between(new_home, 
 
 def test_a_decoder_killed_alone_costs_its_file_one_more_run(new_home, make, tmp_path):
     """SIGKILL for the decoders in the middle of a batch: what they held is refused, the rest lands, a rerun has all."""
-    shots = [make.shot(n, make.jpeg(make.grain(n, side=1200)), "01"[n % 2]) for n in range(1, 9)]
+    shots = [make.shot(n, make.jpeg(make.grain(n, side=600)), "01"[n % 2]) for n in range(1, 9)]
     source = make.fracatlas(tmp_path / "source", shots)
     home, clean = new_home("killed"), new_home("clean")
     clean.take_in(source)
