@@ -28,6 +28,7 @@ from components.dataset.intake import intake
 from components.dataset.keys import write_keyed
 from components.dataset.shards import fingerprint
 from components.dataset.store import next_batch, shards, write_catalog, write_images, write_labels
+from components.radiograph import appearance
 from components.radiograph.deidentify import Pseudonyms
 from components.radiograph.image import ImageMeta, Radiograph
 from components.radiograph.labels import LabelEvent
@@ -262,7 +263,8 @@ def supposed(shard: Path, features: Path) -> None:
         | {name: random.uniform(0.3, 0.6, len(rows)) * SCALE.get(name, 1) for name in FEATURES}
         | {"polarity_ok": [True] * len(rows)}
         | {"phash": [random.bytes(8).hex() for _ in rows]}
-        | {"thumbnail": [thumbnail(decode(row["pixels"])).tobytes() for row in rows]},
+        | {"thumbnail": [thumbnail(decode(row["pixels"])).tobytes() for row in rows]}
+        | {"appearance": list(random.uniform(0, 1, (len(rows), appearance.LENGTH)).astype(np.float32))},
         schema=inspect.SCHEMA,
     )
     features.mkdir(parents=True, exist_ok=True)
