@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from components.dataset.listing import read_listing
 from components.dataset.store import atomic_path
-from components.errors import DataError
 
 HEAD = "patient_sha256"
 MARK = re.compile(r"[0-9a-f]{16}")
@@ -31,21 +31,10 @@ def read_retirements(path: Path) -> frozenset[str]:
     """The marks of everybody who is retired.
 
     Raises:
-        DataError: the log is missing or damaged; a row is named by its number alone: it might hold anything.
+        DataError: as `read_listing`.
     """
-    try:
-        head, *rows = path.read_text(encoding="utf-8").splitlines() or [""]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({type(error).__name__}); run `git checkout -- {path}`") from None
-    if head != HEAD:
-        raise DataError(f"{path}: the first line is not {HEAD}; run `git checkout -- {path}`")
-    for number, row in enumerate(rows, start=2):
-        if not MARK.fullmatch(row):
-            raise DataError(
-                f"{path} row {number}: expected 16 hex characters; `osteoflow testset refresh` writes this log, "
-                "never a hand"
-            )
-    return frozenset(rows)
+    written = "16 hex characters; `osteoflow testset refresh` writes this log, never a hand"
+    return frozenset(read_listing(path, HEAD, MARK, written))
 
 
 def write_retirements(path: Path, retired: Collection[str]) -> None:

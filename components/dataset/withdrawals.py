@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from components.dataset.listing import read_listing
 from components.dataset.merges import PSEUDONYM
 from components.dataset.store import atomic_path
 from components.errors import DataError
@@ -19,21 +20,10 @@ def read_withdrawals(path: Path) -> list[str]:
     """The pseudonyms, oldest withdrawal first.
 
     Raises:
-        DataError: the log is missing or damaged; a row is named by its number alone: it might hold no pseudonym.
+        DataError: as `read_listing`.
     """
-    try:
-        head, *rows = path.read_text(encoding="utf-8").splitlines() or [""]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({type(error).__name__}); run `git checkout -- {path}`") from None
-    if head != HEAD:
-        raise DataError(f"{path}: the first line is not {HEAD}; run `git checkout -- {path}`")
-    for number, row in enumerate(rows, start=2):
-        if not PSEUDONYM.fullmatch(row):
-            raise DataError(
-                f"{path} row {number}: expected a pseudonym; record withdrawals with "
-                "`osteoflow trace patient --withdraw`, never by hand"
-            )
-    return rows
+    written = "a pseudonym; record withdrawals with `osteoflow trace patient --withdraw`, never by hand"
+    return read_listing(path, HEAD, PSEUDONYM, written)
 
 
 def record_withdrawals(path: Path, patients: Iterable[str]) -> int:
