@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from components.dataset.retirements import write_retirements
+from components.dataset.retirements import marks, write_retirements
 from components.dataset.rows import write_rows
 from components.dataset.store import write_images
 from components.errors import DataError, PatientLeak
@@ -63,10 +63,10 @@ def archive(tmp_path_factory) -> Path:
             "role": "test", "accepted": True, "label": float(fracture), "boxes": json.dumps(boxes), "ai_visible": False,
         })  # fmt: skip
     write_images(folder / "studies", images, batch="a", shard_bytes=10**7)
-    extra = [{"accepted": False}, {"label": np.nan}, {"ai_visible": True}, {"role": "train"}]
+    extra = [{"accepted": False}, {"label": np.nan}, {"ai_visible": True}, {"role": "train"}, {"patient_id": "worn"}]
     rows += [rows[0] | {"image_id": f"not{n}"} | change for n, change in enumerate(extra)]
     write_rows(folder / "accepted", pd.DataFrame(rows).assign(shard="a-0000"))
-    write_retirements(folder / "retirements", [])
+    write_retirements(folder / "retirements", marks(["worn"]))
     (folder / "features").mkdir()
     pd.DataFrame([{"image_id": row["image_id"]} | dict.fromkeys(FEATURES, 5.0) for row in rows[:120]]).to_parquet(
         folder / "features/a-0000.parquet"
@@ -90,18 +90,21 @@ def done(archive, released, tmp_path_factory) -> Path:
 def changed(archive: Path, folder: Path, change) -> Path:
     """The same archive with another table `accepted`."""
     folder.mkdir(exist_ok=True)
-    for name in ("studies", "features"):
+    for name in ("studies", "features", "retirements"):
         (folder / name).symlink_to(archive / name)
     write_rows(folder / "accepted", change(pd.read_parquet(archive / "accepted")))
     return folder
 
 
 def test_only_sealed_images_count(done):
-    """Rows not accepted, without a label or read with the AI in view are left out and counted by reason."""
+    """Rows not accepted, without a label, read with the AI in view or retired are left out and counted by reason."""
     found = Evaluation.read(done)
 
     assert (found.images, found.patients, found.positives, found.negatives) == (120, 60, 40, 80)
-    assert found.excluded == {"not accepted by `validate`": 1, "label unknown": 1, "the AI was visible to a reader": 1}
+    assert found.excluded == {
+        "not accepted by `validate`": 1, "label unknown": 1, "the AI was visible to a reader": 1,
+        "retired by a refresh": 1,
+    }  # fmt: skip
 
 
 def test_denominators_are_the_right_ones(done):
