@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import multiprocessing
 import shutil
 import signal
-import time
 
 import numpy as np
 import pandas as pd
@@ -23,7 +21,7 @@ from components.model.training import Training
 from components.params import Calibrate, Evaluate, Export, RegionChecks
 from components.serving.bundle import Bundle, Outputs
 from tests.model.conftest import CHECKS, OPTIONS, REGIONS, Trained, settings, write
-from tests.model.test_train import epochs_done
+from tests.model.killed import killed
 from tests.sweeps import QUICK
 
 JUDGE = Evaluate(resamples=200, prevalences=(0.1,), min_slice=10, robustness=QUICK, seed=0)
@@ -118,13 +116,7 @@ def test_other_names_than_the_graph_tells_are_refused(bundle, tmp_path):
 def test_a_killed_training_continues_its_average_too(told, tmp_path):
     """SIGKILL after the second epoch, with every option on: same bytes as an undisturbed run."""
     call = {**told.inputs, "trained": tmp_path / "models" / "trained", "params": settings(**OPTIONS)}
-    victim = multiprocessing.get_context("spawn").Process(target=train, kwargs=call)
-    victim.start()
-    while victim.is_alive() and epochs_done(tmp_path / "models" / ".training") < 2:
-        time.sleep(0.02)
-    victim.kill()
-    victim.join()
-    assert victim.exitcode == -signal.SIGKILL
+    assert killed(call, epochs=2) == -signal.SIGKILL
     train(**call)
 
     for name in ("model.keras", "training.json", "history.json"):

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import shutil
 import signal
-import time
-from pathlib import Path
 
 import hypothesis
 import numpy as np
@@ -22,6 +19,7 @@ from components.model import examples, loader, network
 from components.model.train import train
 from components.model.training import Training
 from components.params import Augment
+from tests.model.killed import killed
 
 NOWHERE = np.empty((0, 4), np.float32)
 STILL = Augment(rotate_degrees=0, translate=0, scale=0, exposure=0, noise=0, flip=False)
@@ -67,25 +65,11 @@ def test_equal_inputs_give_equal_bytes(trained, archive, make_params, tmp_path):
         assert (tmp_path / "again" / name).read_bytes() == (trained.trained / name).read_bytes(), name
 
 
-def epochs_done(folder: Path) -> int:
-    """What the checkpoint in `folder` holds, by now."""
-    found = list(folder.glob("*.npz"))
-    if not found:
-        return 0
-    with np.load(found[0], allow_pickle=False) as arrays:
-        return len(json.loads(str(arrays["history"])))
-
-
 def test_a_killed_training_ends_with_the_same_weights(trained, archive, make_params, tmp_path):
     """SIGKILL after the second epoch, started again: same bytes as an undisturbed run, and no checkpoint is left."""
     call = {**archive.inputs, "trained": tmp_path / "models" / "trained", "params": make_params()}
-    victim = multiprocessing.get_context("spawn").Process(target=train, kwargs=call)
-    victim.start()
-    while victim.is_alive() and epochs_done(tmp_path / "models" / ".training") < 2:
-        time.sleep(0.02)
-    victim.kill()
-    victim.join()
-    assert (victim.exitcode, (tmp_path / "models" / "trained").exists()) == (-signal.SIGKILL, False)
+    ended = killed(call, epochs=2)
+    assert (ended, (tmp_path / "models" / "trained").exists()) == (-signal.SIGKILL, False)
     train(**call)
 
     for name in ("model.keras", "training.json", "history.json"):
