@@ -19,6 +19,7 @@ from components.model import network, runtime
 from components.model.averaging import Average
 from components.model.examples import Examples
 from components.model.loader import Batch, balance, batches
+from components.model.normalization import fused
 from components.model.optimizer import learning_rate, optimizer
 from components.model.statistics import auroc
 from components.params import Train
@@ -82,6 +83,7 @@ class Fit:
         regions: tuple[str, ...] = (),
     ) -> None:
         self.model = model
+        self.fast = fused(model)  # the same weights
         self.train = train
         self.tune = tune
         self.params = params
@@ -152,7 +154,7 @@ class Fit:
             network.REGION: (keras.losses.CategoricalCrossentropy(from_logits=True), self.params.region_weight),
             network.FRACTURES: (keras.losses.Poisson(), self.params.count_weight),
         }
-        self.model.compile(
+        self.fast.compile(
             optimizer=optimizer(
                 self.model,
                 rate=rate,
@@ -166,13 +168,13 @@ class Fit:
         )
 
     def _one(self, epoch: int) -> Epoch:
-        seed, rate = self.params.seed, learning_rate(self.model.optimizer)
+        seed, rate = self.params.seed, learning_rate(self.fast.optimizer)
         self.model.get_layer("dropout").seed_generator.state.assign([seed % 2**31, epoch])
         names = [name for name in LEARNED if name in self.model.output]
         losses: list[list[float]] = []
         for number, batch in enumerate(self._batches(epoch)):
             targets = {name: LEARNED[name](batch) for name in names}
-            said = self.model.train_on_batch(
+            said = self.fast.train_on_batch(
                 batch.images,
                 {name: target for name, (target, _) in targets.items()},
                 sample_weight={name: weight for name, (_, weight) in targets.items()},
@@ -186,7 +188,7 @@ class Fit:
         means = dict(zip(names, np.mean(losses, axis=0).tolist(), strict=True))
         loss, box_loss = means[network.LOGIT], means[network.EVIDENCE]
         with self.average.inside(self.model) if self.average else nullcontext():
-            logits = network.logits(self.model, self.tune.pixels)
+            logits = network.logits(self.fast, self.tune.pixels)
         if not (math.isfinite(sum(means.values())) and np.isfinite(logits).all()):
             raise DataError(
                 f"training diverged in epoch {epoch + 1} of {self.epochs}: loss {loss}, learning rate {rate:.2g}; "
@@ -220,7 +222,7 @@ class Fit:
 
     def _variables(self) -> Iterator[Any]:
         yield from self.model.variables
-        yield from self.model.optimizer.variables
+        yield from self.fast.optimizer.variables
 
     def _save(self) -> None:
         arrays = {f"v{n:05d}": np.asarray(variable) for n, variable in enumerate(self._variables())}
