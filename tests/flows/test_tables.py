@@ -28,7 +28,9 @@ def test_the_ledger_marks_a_decision_on_weak_grouping():
     bodies = [{"version": n, "verdict": "passed", "evidence": f"{kind} grouping"} for n, kind in
               ((1, "weak"), (2, "patient"))]  # fmt: skip
     entries = [
-        Entry.model_construct(seq=n, time="2026-01-01T00:00:00", kind="decision", signer=None, body=body)
+        Entry.model_construct(
+            seq=n, previous="", hash="", time="2026-01-01T00:00:00", kind="decision", signer=None, body=body
+        )
         for n, body in enumerate(bodies)
     ]
 
@@ -43,7 +45,7 @@ def test_the_ledger_counts_who_was_retired_or_withdrawn():
         "withdrawal": {"patient": "m1", "images": 2, "models": [1, 3], "reason": "asked by letter"},
     }
     entries = [
-        Entry.model_construct(seq=n, time="2026-01-01T00:00:00", kind=kind, signer="x", body=body)
+        Entry.model_construct(seq=n, previous="", hash="", time="2026-01-01T00:00:00", kind=kind, signer="x", body=body)
         for n, (kind, body) in enumerate(bodies.items())
     ]
     table = " ".join(ledger_table(2, entries).replace("│", " ").split())

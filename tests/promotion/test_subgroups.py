@@ -48,7 +48,7 @@ def world(random, sites: dict[str, int], lost: dict[str, float], *, win: float =
 
 def judged(table, challenger, champion, *, params=PARAMS, resamples=200, repaired=frozenset()):
     of = Sliced(table, table["label"].to_numpy(), table["patient_id"].to_numpy(), 30, resamples, 0)
-    beside = [Beside("champion", *champion, repaired)] if champion else []
+    beside = [Beside("champion", champion[0], champion[1], repaired)] if champion else []
     ruling, (compared,) = subgroups(of, challenger, beside, params)
     return ruling, compared
 
