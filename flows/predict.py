@@ -30,6 +30,7 @@ class FileResult(BaseModel):
     image_id: str | None = None
     probability: float | None = None
     call: str | None = None
+    why: caution.Reason | None = None
     prediction_set: PredictionSet | None = None
     version: str | None = None
     refused: str | None = None
@@ -41,8 +42,9 @@ class FileResult(BaseModel):
             return f"file {self.number}: refused: {self.refused}"
         left = f"; {what_is_left(self.prediction_set)}" if self.prediction_set else ""
         saved = f"; written: {', '.join(self.written)}" if self.written else ""
+        why = f" ({caution.WHY[self.why].lower()})" if self.why else ""
         return (
-            f"file {self.number}: {(self.call or '').replace('_', ' ')}, probability {self.probability:.3f} "
+            f"file {self.number}: {(self.call or '').replace('_', ' ')}{why}, probability {self.probability:.3f} "
             f"({confidence(self.probability)}), version {self.version}, image {self.image_id}{left}{saved}"
         )
 
@@ -69,8 +71,9 @@ def _one(
 ) -> FileResult:
     try:
         image = clean(dicom.read(data, pseudonyms, max_megapixels=limits.max_megapixels), limits.burned_in)
-        said = caution.abstain(serving.bundle.predict(image.pixels), quality.measure(image), image.meta.body_region)
-        written = write_results(data, image, said, serving.bundle.manifest, out) if out else []
+        judged = serving.bundle.predict(image.pixels), quality.measure(image), image.meta.body_region
+        said, why = caution.abstain(*judged), caution.reason(*judged)
+        written = write_results(data, image, said, serving.bundle.manifest, out, why=why) if out else []
     except DataError as error:
         return FileResult(number=number, refused=str(error))
     return FileResult(
@@ -78,6 +81,7 @@ def _one(
         image_id=image.meta.image_id,
         probability=said.probability,
         call=said.call,
+        why=why,
         prediction_set=said.prediction_set,
         version=serving.version,
         written=[path.name for path in written],

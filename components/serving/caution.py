@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from components.radiograph.labels import UNKNOWN
 from components.serving.bundle import Prediction
@@ -29,6 +29,13 @@ RULES: list[tuple[str, Callable[[Any], bool], str]] = [
 ]
 OF_THE_MODEL = (FAMILIAR, REGION_SEEN)  # its word, not a measurement: withheld where its answer is
 NO_RADIOGRAPH = ("grey_levels", "clutter")  # beyond these two nothing of a radiograph is left to judge
+Reason = Literal["no_radiograph", "other_region", "unfamiliar", "between_points"]
+WHY: dict[Reason, str] = {
+    "no_radiograph": "The picture does not look like a radiograph",
+    "other_region": "It shows another body region than its file states",
+    "unfamiliar": "Unlike the images that the model was checked on",
+    "between_points": "Between the operating points of the model",
+}
 
 
 def warnings(quality: Mapping[str, Any], *, hidden: bool = False) -> list[str]:
@@ -53,6 +60,17 @@ def abstain(said: Prediction, quality: Mapping[str, Any], stated: str = UNKNOWN)
     if no_radiograph(quality) or other_region(said, stated):
         return replace(said, call="review", prediction_set=None)
     return said
+
+
+def reason(said: Prediction, quality: Mapping[str, Any], stated: str = UNKNOWN) -> Reason | None:
+    """Why the call that `abstain` makes of `said` leaves the case to a person; None: it does not."""
+    if no_radiograph(quality):
+        return "no_radiograph"
+    if other_region(said, stated):
+        return "other_region"
+    if not said.familiar:
+        return "unfamiliar"
+    return "between_points" if said.call == "review" else None
 
 
 def other_region(said: Prediction, stated: str) -> str | None:

@@ -46,7 +46,7 @@ class Model(_Part):
     weights_sha256: Sha256 = Field(description="hash of the trained weights in their order, before conversion")
     pretrained: Pretrained | None = Field(description="None: trained from random weights")
     networks: int = Field(
-        ge=1, description="how many were fitted, each without other patients; the graph is their mean"
+        ge=1, description="how many were fitted, from other random numbers or other patients; the graph is their mean"
     )
     mirror: bool = Field(description="the mean is taken over the image and its mirror image")
     seed: int

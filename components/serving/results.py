@@ -29,6 +29,7 @@ from components.radiograph.image import Radiograph
 from components.radiograph.labels import FRACTURE, NO_FRACTURE
 from components.serving import overlay
 from components.serving.bundle import Manifest, Prediction
+from components.serving.caution import WHY, Reason
 
 MANUFACTURER = "Osteoflow"
 MODEL_NAME = "osteoflow-fracture"
@@ -61,6 +62,7 @@ def write_results(
     manifest: Manifest,
     folder: Path,
     *,
+    why: Reason | None = None,
     time: datetime | None = None,
 ) -> list[Path]:
     """Write the report and the overlay for one radiograph into `folder`.
@@ -71,6 +73,7 @@ def write_results(
         prediction: what the bundle said; its heat map in the image's own pixels.
         manifest: the bundle's.
         folder: made when missing; the files are named by their UIDs and readable by their owner.
+        why: the reason for which the call leaves the case to a person; None: it does not.
         time: when the prediction was made; now when absent. Files that stand are left as they are.
 
     Returns:
@@ -92,7 +95,7 @@ def write_results(
     for kind, make in kinds if manifest.heat_map.shown else kinds[:1]:
         path = folder / f"{_uid(original, bundle_hash, kind)}.dcm"
         if not path.exists():
-            made = make(original, image, prediction, manifest, bundle_hash, at)
+            made = make(original, image, prediction, why, manifest, bundle_hash, at)
             _belong(made, identity, at)
             with atomic_path(path) as part:
                 made.save_as(part, enforce_file_format=True)
@@ -139,7 +142,13 @@ def _uid(original: Any, bundle_hash: str, kind: str) -> str:
 
 
 def _report(
-    original: Any, _image: Radiograph, said: Prediction, manifest: Manifest, bundle_hash: str, at: datetime
+    original: Any,
+    _image: Radiograph,
+    said: Prediction,
+    why: Reason | None,
+    manifest: Manifest,
+    bundle_hash: str,
+    at: datetime,
 ) -> Any:
     from highdicom import sr
     from pydicom.sr.codedict import codes
@@ -149,6 +158,8 @@ def _report(
     answers: list[tuple[str, str, str, str]] = [
         ("call", "Call at the frozen operating points", said.call, CALLS[said.call])
     ]
+    if why:
+        answers.append(("reason", "Why a person has to decide", why, WHY[why]))
     parameters = [
         f"bundle_sha256={bundle_hash}",
         f"high_sensitivity_threshold={manifest.thresholds.high_sensitivity.threshold:.6f}",
@@ -218,7 +229,13 @@ def _report(
 
 
 def _overlay(
-    original: Any, image: Radiograph, said: Prediction, _manifest: Manifest, bundle_hash: str, at: datetime
+    original: Any,
+    image: Radiograph,
+    said: Prediction,
+    _why: Reason | None,
+    _manifest: Manifest,
+    bundle_hash: str,
+    at: datetime,
 ) -> Any:
     from highdicom.sc import SCImage
     from pydicom.dataset import Dataset

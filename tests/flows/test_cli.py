@@ -13,6 +13,7 @@ import pytest
 
 from components.promotion.ledger import Ledger, SigningKey
 from components.promotion.roles import give
+from flows.predict import FileResult
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 VERBS = (
@@ -112,6 +113,16 @@ def test_no_model_is_said_kindly(clone):
     assert (done.returncode, done.stdout.strip()) == (
         0, "osteoflow-fracture: no version registered yet; run `osteoflow retrain`.",
     )  # fmt: skip
+
+
+def test_predict_says_why_a_person_decides():
+    """Beside the call; the file's name is nowhere."""
+    said = FileResult(number=2, image_id="ab", probability=0.91, call="review", why="other_region", version="3")
+
+    assert said.text() == (
+        "file 2: review (it shows another body region than its file states), probability 0.910 "
+        "(about 91 in 100 such images show a fracture), version 3, image ab"
+    )
 
 
 def test_predict_without_a_champion_is_refused(clone):

@@ -83,6 +83,24 @@ def test_the_report_says_what_is_not_ruled_out(bundle, xray, tmp_path, labels, c
     assert "prediction_set_coverage=0.9 of fractures, and of the others" in text_of(pydicom.dcmread(report))
 
 
+def test_the_report_says_why_a_person_decides(bundle, xray, tmp_path):
+    """A code for the reason; none where the call stands."""
+    said = replace(bundle.predict(dicom.read(xray(), Pseudonyms(bytes(32))).pixels), call="review")
+    why = results(xray(), said, bundle.manifest, tmp_path / "why", why="other_region")[0]
+    none = results(xray(), said, bundle.manifest, tmp_path / "none")[0]
+    told = [
+        [
+            (item.name.value, item.value.value, item.value.meaning)
+            for group in srread(report).content.get_image_measurement_groups()
+            for item in group.get_qualitative_evaluations()
+            if item.name.value == "reason"
+        ]
+        for report in (why, none)
+    ]
+
+    assert told == [[("reason", "other_region", "It shows another body region than its file states")], []]
+
+
 def test_a_report_without_a_set_is_silent_about_it(bundle, xray, tmp_path):
     said = bundle.predict(dicom.read(xray(), Pseudonyms(bytes(32))).pixels)
     report = results(xray(), replace(said, prediction_set=None), bundle.manifest, tmp_path)[0]
