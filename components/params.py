@@ -151,6 +151,7 @@ class Train(Section):
     learning_rate: float = Field(gt=0)
     dropout: Share
     frozen_stride: int = Field(ge=1, description="pretrained layers whose maps are this fine stay as they are; 1: none")
+    two_scale: bool = Field(description="look at the image at half its size as well, with the same weights")
     box_weight: float = Field(
         ge=0, description="what the cells under the boxes weigh beside the image's label; 0: none"
     )
@@ -169,6 +170,7 @@ class Train(Section):
     folds: Annotated[int, Field(ge=2, le=20)] | Literal[0] = Field(
         description="networks in the ensemble, each fitted without one fold of the patients; 0: one network, all"
     )
+    repeats: int = Field(ge=1, le=10, description="networks fitted to the same patients, released as their mean")
     mirror: bool = Field(description="score the image and its mirror image, and take the mean; recorded in the bundle")
     seed: int = Field(ge=0)
 

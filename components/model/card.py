@@ -245,11 +245,13 @@ def _networks(training: Training) -> str:
     """What was fitted, and which epochs were kept."""
     kept = ", ".join(f"{member.best_epoch} of {member.epochs}" for member in training.members)
     mirror = "; the mean over the image and its mirror image" if training.mirror else ""
-    if training.members[0].fold is None:
+    number = len(training.members)
+    if number == 1:
         return f"one; epoch kept {kept}{mirror}"
-    return (
-        f"{len(training.members)}, each without one fold of the patients, released as one; epochs kept {kept}{mirror}"
+    without = (
+        "fitted to the same patients" if training.members[0].fold is None else "each without a fold of the patients"
     )
+    return f"{number}, {without}, released as one; epochs kept {kept}{mirror}"
 
 
 def _counts(table: pd.DataFrame, column: str) -> str:

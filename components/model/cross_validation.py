@@ -96,7 +96,7 @@ def cross_validation(trained: Path, accepted: Path, calibrate: Calibrate, evalua
     about = pd.read_parquet(accepted, columns=["image_id", "boxes", "grouping"]).set_index("image_id")
     if missing := int((~said["image_id"].isin(about.index)).sum()):
         raise DataError(f"{accepted}: {missing} images that were trained on are not in it; run `train` again")
-    parts = [_judged(rows, calibrate) for _, rows in said.groupby("fold", sort=True)]
+    parts = [judged(rows, calibrate) for _, rows in said.groupby("fold", sort=True)]
     table = pd.concat(parts, ignore_index=True)
     labels, groups = table["label"].to_numpy(float), table["group_id"].to_numpy(str)
     area, precision = measure.ranking(labels, table["probability"].to_numpy(float), groups, evaluate)
@@ -121,8 +121,15 @@ def cross_validation(trained: Path, accepted: Path, calibrate: Calibrate, evalua
     )
 
 
-def _judged(rows: pd.DataFrame, params: Calibrate) -> pd.DataFrame:
-    """The rows a network has not seen, with its probability and its calls, both settled on its `tune` rows."""
+def judged(rows: pd.DataFrame, params: Calibrate) -> pd.DataFrame:
+    """The rows a network has not seen, with its probability and its calls, both settled on its `tune` rows.
+
+    Args:
+        rows: one fold's of out_of_fold.parquet.
+
+    Returns:
+        Those rows with probability, and sensitive and specific: the calls at both operating points.
+    """
     tune, unseen = rows[rows["role"] == "tune"], rows[rows["role"] != "tune"].copy()
     labels, logits = tune["label"].to_numpy(float), tune["logit"].to_numpy(float)
     slope, intercept = platt(labels, logits)

@@ -41,6 +41,11 @@ def join(members: Sequence[Any], *, mirror: bool) -> Any:
     return network.outputs_of(inputs, mean()(logits), mean()(cells), keras.layers.Concatenate()(embeddings), **told)
 
 
+def released(members: Sequence[Any], *, mirror: bool) -> Any:
+    """What is released of `members`: a network that stands alone and looks once stays what it is."""
+    return join(members, mirror=mirror) if len(members) > 1 or mirror else members[0]
+
+
 def members_of(model: Any) -> list[Any]:
     """The networks inside a joined one; a network that stands alone is its own only member."""
     return [layer for layer in model.layers if layer.name.startswith(MEMBER)] or [model]

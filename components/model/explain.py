@@ -36,14 +36,19 @@ def grad_cam(model: Any, square: np.ndarray) -> np.ndarray:
 
 
 def _channels_times_gradients(tf: Any, model: Any, square: np.ndarray) -> np.ndarray:
-    """(h, w) of one network: its last map, channels weighted by their mean gradient; what speaks against is cut off."""
+    """(h, w) of one network: its last map, channels weighted by their mean gradient; what speaks against is cut off.
+
+    Of a network that looks at two scales it is the map of the larger one.
+    """
     keras = runtime.keras()
-    maps = model.get_layer(network.BOTH).input[0], model.get_layer(network.EMBEDDING).input
+    pools = [layer for layer in model.layers if isinstance(layer, keras.layers.GlobalAveragePooling2D)]
+    pooled = sorted((pool.input for pool in pools), key=lambda found: -found.shape[1])
+    maps = [model.get_layer(network.BOTH).input[0], *pooled]
     below, above = keras.Model(model.input, maps), keras.Model(maps, model.output[network.LOGIT])
-    fine, last = (tf.convert_to_tensor(part) for part in below(_batch(square), training=False))
+    fine, last, *coarse = (tf.convert_to_tensor(part) for part in below(_batch(square), training=False))
     with tf.GradientTape() as tape:
         tape.watch(last)
-        logit = above([fine, last], training=False)
+        logit = above([fine, last, *coarse], training=False)
     channels = tf.reduce_mean(tape.gradient(logit, last), axis=(1, 2), keepdims=True)
     return np.maximum(tf.reduce_sum(channels * last, axis=-1).numpy()[0], 0)
 

@@ -77,7 +77,14 @@ def _download(published: Published) -> Path:
 
 
 def build(
-    backbone: str, size: int, weights: Path | None, dropout: float, *, regions: int = 0, fractures: bool = False
+    backbone: str,
+    size: int,
+    weights: Path | None,
+    dropout: float,
+    *,
+    two_scale: bool = False,
+    regions: int = 0,
+    fractures: bool = False,
 ) -> Any:
     """A classifier of one logit, positive for a fracture; and, where asked for, of what else the labels say.
 
@@ -86,6 +93,8 @@ def build(
         size: side of the input square, pixels.
         weights: .h5 file for the backbone; None for random weights.
         dropout: share of the embedding dropped in training.
+        two_scale: it looks again, at half the size and with the same weights: at what surrounds a cell, for a quarter
+            more work. The embedding is both looks' side by side.
         regions: how many body regions it tells apart; 0: none.
         fractures: whether it counts them.
 
@@ -107,10 +116,17 @@ def build(
     body, scaled = BUILDERS[backbone](size, inputs)
     if weights is not None:
         _fill(body, backbone, weights)
-    fine, last = keras.Model(body.input, [_finer(body), body.output], name=BACKBONE)(scaled)
-    embedding = layers.GlobalAveragePooling2D(name=EMBEDDING)(last)
+    maps = [_finer(body), body.output]
+    if two_scale:
+        again = _smaller(body)
+        both_scales = [scaled, layers.AveragePooling2D(2, name="half")(scaled)]
+        fine, *wide = keras.Model([body.input, again.input], [*maps, again.output], name=BACKBONE)(both_scales)
+        embedding = layers.Concatenate(name=EMBEDDING)([layers.GlobalAveragePooling2D()(found) for found in wide])
+    else:
+        fine, *wide = keras.Model(body.input, maps, name=BACKBONE)(scaled)
+        embedding = layers.GlobalAveragePooling2D(name=EMBEDDING)(wide[0])
     side = fine.shape[1]
-    both = layers.Concatenate(name=BOTH)([fine, keras.ops.image.resize(last, (side, side))])
+    both = layers.Concatenate(name=BOTH)([fine, *(keras.ops.image.resize(found, (side, side)) for found in wide)])
     local = layers.Conv2D(HIDDEN, 1, activation="relu", name="local")(both)
     cells = layers.Conv2D(1, 1, bias_initializer=keras.initializers.Constant(RARE), name=EVIDENCE)(local)
     strongest = (keras.ops.logsumexp(SHARPNESS * cells, axis=(1, 2)) - math.log(side * side)) / SHARPNESS
@@ -128,6 +144,14 @@ def outputs_of(inputs: Any, logit: Any, evidence: Any, embedding: Any, **more: A
     """The model of these tensors, as `build` promises it."""
     found = {LOGIT: logit, EVIDENCE: evidence, EMBEDDING: embedding}
     return runtime.keras().Model(inputs, found | more, name="fracture")
+
+
+def _smaller(body: Any) -> Any:
+    """The layers of `body` over an input of half the side: the same weights, not a copy."""
+    keras = runtime.keras()
+    rows, columns, channels = body.input.shape[1:]
+    half = keras.Input((rows // 2, columns // 2, channels), name="half_scaled")
+    return keras.models.clone_model(body, input_tensors=half, clone_function=lambda layer: layer)
 
 
 def _finer(body: Any) -> Any:
@@ -170,7 +194,7 @@ def levels(model: Any) -> dict[str, int]:
     """
     body = model.get_layer(BACKBONE)
     found = {variable.path: 0 for variable in model.trainable_variables}
-    last, side = body.output[-1].shape[1], model.input.shape[1]
+    last, side = body.output[1].shape[1], model.input.shape[1]
     for layer in body.layers:
         shape = layer.output.shape
         if len(shape) == 4 and shape[1] >= last:

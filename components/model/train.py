@@ -1,7 +1,8 @@
 """Step: fit the network to the accepted patients of role `train`, watched on role `tune`. Deterministic, resumable.
 
 With `train.folds` it is an ensemble: as many networks, each fitted without one fold of the patients of role `train`,
-released as one. What each says about the patients it has not seen is kept (cross_validation.py reads it).
+released as one. What each says about the patients it has not seen is kept (cross_validation.py reads it). With
+`train.repeats` as many networks are fitted to the same patients, from other random numbers, and speak as one.
 Result and price are recorded where the parameters are: params.yaml, section train.
 """
 
@@ -57,28 +58,34 @@ def train(*, accepted: Path, prepared: Path, trained: Path, params: Train) -> No
     history: list[dict[str, object]] = []
     unseen: list[pd.DataFrame] = []
     for number, (fold, seen, out) in enumerate(folds.turns(fit, params.folds, params.seed)):
-        own = params.model_copy(update={"seed": params.seed + number})
-        runtime.start(own.seed)
-        model = network.build(
-            params.backbone,
-            data.transform.size,
-            path,
-            params.dropout,
-            regions=len(told),
-            fractures=params.count_weight > 0,
-        )
-        checkpoint = checkpoints / f"{key[:32]}-{number}.npz"
-        curve = Fit(model, seen, tune, own, checkpoint, regions=told).run(_progress(fold, params.folds))
-        chosen = best(curve)
-        networks.append(model)
-        members.append(
-            Member(fold=fold or None, best_epoch=chosen.epoch, epochs=len(curve), tune_auroc=chosen.tune_auroc)
-        )
-        history += [row.row() | ({"fold": fold} if fold else {}) for row in curve]
+        alike: list[Any] = []  # fitted to the same patients
+        for repeat in range(params.repeats):
+            nth = number + repeat * max(1, params.folds)
+            own = params.model_copy(update={"seed": params.seed + nth})
+            runtime.start(own.seed)
+            model = network.build(
+                params.backbone,
+                data.transform.size,
+                path,
+                params.dropout,
+                two_scale=params.two_scale,
+                regions=len(told),
+                fractures=params.count_weight > 0,
+            )
+            checkpoint = checkpoints / f"{key[:32]}-{nth}.npz"
+            show = _progress(fold, params.folds, repeat + 1, params.repeats)
+            curve = Fit(model, seen, tune, own, checkpoint, regions=told).run(show)
+            chosen = best(curve)
+            alike.append(model)
+            members.append(
+                Member(fold=fold or None, best_epoch=chosen.epoch, epochs=len(curve), tune_auroc=chosen.tune_auroc)
+            )
+            which = ({"fold": fold} if fold else {}) | ({"network": repeat + 1} if params.repeats > 1 else {})
+            history += [row.row() | which for row in curve]
+        networks += alike
         if out is not None:
-            served = ensemble.join([model], mirror=True) if params.mirror else model
-            unseen.append(folds.held_out(served, out, tune, fold))
-    released = ensemble.join(networks, mirror=params.mirror) if params.folds or params.mirror else networks[0]
+            unseen.append(folds.held_out(ensemble.released(alike, mirror=params.mirror), out, tune, fold))
+    released = ensemble.released(networks, mirror=params.mirror)
     positives, negatives = fit.counts
     training = Training(
         backbone=params.backbone,
@@ -111,13 +118,13 @@ def _versions() -> dict[str, str]:
     return {name: version(name) for name in ("keras", "numpy", "opencv-python-headless", "tensorflow")}
 
 
-def _progress(fold: int, of: int) -> Callable[[Epoch, int], None]:
+def _progress(fold: int, of: int, network: int, networks: int) -> Callable[[Epoch, int], None]:
     """One line an epoch, to be read by people and by the flow that runs this step.
 
-    What is left is at the pace of the epochs seen so far, of this fold, and without stopping early.
+    What is left is at the pace of the epochs seen so far, of this network, and without stopping early.
     """
     started = time.monotonic()
-    begin = f"fold {fold}/{of}  " if fold else ""
+    begin = (f"fold {fold}/{of}  " if fold else "") + (f"network {network}/{networks}  " if networks > 1 else "")
     seen = 0
 
     def show(row: Epoch, planned: int) -> None:

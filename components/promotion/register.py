@@ -215,9 +215,9 @@ def _curves(folder: Path) -> Iterator[tuple[str, float, int]]:
     if not path.is_file():
         return
     for epoch in _json(path):
-        group = f"fold_{epoch['fold']}" if "fold" in epoch else "epoch"
+        group = "_".join(f"{which}_{epoch[which]}" for which in ("fold", "network") if which in epoch) or "epoch"
         for key, value in _metrics(epoch):
-            if key not in ("epoch", "fold"):
+            if key not in ("epoch", "fold", "network"):
                 yield f"{group}.{key}", value, epoch["epoch"]
 
 

@@ -20,7 +20,7 @@ SIZE = 64
 CHECKS = HeatMapChecks(images=20, max_similarity=0.5, min_boxes=10, min_pointed=0.2)
 REGIONS = RegionChecks(min_images=20, min_accuracy=0.6, min_sure=0.5)
 # Everything that is off by default, at once.
-OPTIONS = {"region_weight": 0.5, "count_weight": 0.5, "layer_decay": 0.9, "ema": 0.9, "mixup": 0.2}
+OPTIONS = {"two_scale": True, "region_weight": 0.5, "count_weight": 0.5, "layer_decay": 0.9, "ema": 0.9, "mixup": 0.2}
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,8 @@ def settings(**changes: object) -> Train:
             "dropout": 0.1,
             "frozen_stride": 1,
             "box_weight": 1.0,
+            "two_scale": False,
+            "repeats": 1,
             "region_weight": 0,
             "count_weight": 0,
             "layer_decay": 1,

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from components.model import examples, network
+from components.model import ensemble, examples, network
 from components.model.explain import covered, grad_cam, pointing_game, smooth_grad
 from components.radiograph.labels import Box, boxes_of
 from components.serving.bundle import Bundle
@@ -49,6 +49,15 @@ def test_grad_cam_looks_where_the_spot_is(trained, fractures):
         ratios.append(gradients[square > 170].mean() / gradients[square <= 170].mean())
 
     assert np.median(ratios) > 1.5
+
+
+def test_grad_cam_of_two_scales_is_of_the_larger_one():
+    """64 pixels at stride 32 are 2 x 2; a mirrored mean of such networks has it too."""
+    model = network.build("mobilenet_0.25", 64, None, 0.0, two_scale=True)
+    square = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+
+    assert grad_cam(model, square).shape == (2, 2)
+    assert grad_cam(ensemble.join([model], mirror=True), square).shape == (2, 2)
 
 
 def test_smooth_grad_lights_the_spot(trained, fractures):

@@ -82,6 +82,23 @@ def test_a_saved_network_comes_back(residual, tmp_path):
     np.testing.assert_allclose(network.logits(again, pixels), network.logits(residual, pixels), rtol=1e-6)
 
 
+def test_two_scales_are_looked_at_with_the_same_weights(tmp_path):
+    """The backbone has no weight more, saved and loaded it has none more either, and the second look counts."""
+    single = network.build("mobilenet_0.25", 64, None, 0.0)
+    double = network.build("mobilenet_0.25", 64, None, 0.0, two_scale=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 64), np.uint8)
+    network.save(double, tmp_path / "m.keras")
+    again = network.load(tmp_path / "m.keras")
+
+    backbones = [model.get_layer("backbone").count_params() for model in (single, double, again)]
+    assert backbones == [218_544, 218_544, 218_544]
+    assert double.output["embedding"].shape == (None, 512)
+    np.testing.assert_allclose(network.logits(again, pixels), network.logits(double, pixels), rtol=1e-6)
+    kernel = double.get_layer("logit").kernel
+    kernel.assign(np.concatenate([np.zeros((256, 1)), np.ones((256, 1)), np.zeros((1, 1))]))  # what the second look saw
+    assert np.ptp(network.logits(double, pixels)) > 0
+
+
 def test_logits_do_not_depend_on_the_batch(residual):
     """An image alone, and among others, has the same logit."""
     pixels = np.random.default_rng(1).integers(0, 256, (5, 64, 64), np.uint8)

@@ -1,0 +1,196 @@
+"""Benchmark: what each ingredient of the training buys, on the same folds (`python -m tests.benchmarks.ablation`).
+
+To be run in a clone whose data are validated (`dvc repro validate`) and whose `train.weights` can be found. Each row
+changes what it names in `params.yaml` and is trained on the same folds of role `train`; its networks are judged on what
+they have not seen, each fold on the scale that its network has on role `tune`. The sealed test patients are not looked
+at. A fold of a row is a process on one core; what stands in FOLDER is not trained again. Nothing is asserted.
+
+    python -m tests.benchmarks.ablation FOLDER --folds 1,2 --rows "base,another seed,base + another seed,no boxes"
+
+`+` is the mean of rows, which is what `train.repeats` releases of one network and another seed's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from components.dataset.prepare import prepare
+from components.model import ensemble, examples, folds, network, runtime
+from components.model.cross_validation import judged
+from components.model.fitting import Epoch, Fit, best
+from components.model.statistics import auroc_of, bootstrap, percentile, rate
+from components.params import Params, load
+from components.radiograph.labels import boxes_of
+
+BASE = "base"
+MEAN = " + "
+ROWS: dict[str, dict[str, Any]] = {
+    BASE: {},
+    "another seed": {"repeat": 2},
+    "random weights": {"weights": "none"},
+    "nothing frozen": {"frozen_stride": 1},
+    "no boxes": {"box_weight": 0},
+    "boxes weigh 1": {"box_weight": 1.0},
+    "256 pixels": {"size": 256},
+    "512 pixels": {"size": 512},
+    "two scales": {"two_scale": True},
+    "average of weights": {"ema": 0.995},
+    "pairs of images": {"mixup": 0.2},
+    "slower layers": {"layer_decay": 0.7},
+    "region and number": {"region_weight": 0.1, "count_weight": 0.1},
+    "no augmentation": {
+        "augment": {"rotate_degrees": 0, "translate": 0, "scale": 0, "exposure": 0, "noise": 0, "flip": False}
+    },
+    "MobileNetV2": {"backbone": "mobilenet_v2", "frozen_stride": 16, "learning_rate": 0.0003},
+}
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("folder", type=Path)
+    arguments.add_argument("--folds", default="1,2,3,4,5", help="of five")
+    arguments.add_argument("--epochs", type=int, help="of the whole network, in place of train.epochs")
+    arguments.add_argument("--rows", default=",".join(ROWS))
+    arguments.add_argument("--v2", help="the file of MobileNetV2's weights", default="imagenet")
+    arguments.add_argument("--at-once", type=int, default=os.cpu_count())
+    arguments.add_argument("--one", nargs=2, metavar=("ROW", "FOLD"), help=argparse.SUPPRESS)
+    chosen = arguments.parse_args()
+    chosen.folder.mkdir(parents=True, exist_ok=True)
+    if chosen.one:
+        train(chosen.folder, chosen.one[0], int(chosen.one[1]), chosen.epochs, chosen.v2)
+        return
+    rows, numbers = chosen.rows.split(","), [int(number) for number in chosen.folds.split(",")]
+    trained = list(dict.fromkeys(one for row in rows for one in row.split(MEAN)))
+    for size in {ROWS[row].get("size", 0) for row in trained} - {0}:
+        square(chosen.folder, size)
+    given = [sys.executable, "-m", "tests.benchmarks.ablation", str(chosen.folder), "--v2", chosen.v2]
+    given += ["--epochs", str(chosen.epochs)] if chosen.epochs else []
+
+    def run(job: tuple[str, int]) -> None:
+        row, fold = job
+        if record(chosen.folder, row, fold).exists():
+            return
+        one = os.environ | {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        subprocess.run([*given, "--one", row, str(fold)], env=one, check=True)
+
+    with ThreadPoolExecutor(chosen.at_once) as pool:
+        list(pool.map(run, [(row, fold) for row in trained for fold in numbers]))
+    show(chosen.folder, rows, numbers)
+
+
+def record(folder: Path, row: str, fold: int) -> Path:
+    return folder / f"{row.replace(' ', '-')}-{fold}.json"
+
+
+def square(folder: Path, size: int) -> Path:
+    """The same images at another size."""
+    params = load()
+    own = folder / f"prepared-{size}"
+    if not own.exists():
+        paths, changed = params.paths, params.prepare.model_copy(update={"size": size})
+        prepare(catalog=Path(paths.catalog), studies=Path(paths.studies), prepared=own, params=changed)
+    return own
+
+
+def train(folder: Path, row: str, fold: int, epochs: int | None, v2: str) -> None:
+    """Fit the network that does not see `fold`, and keep what it says of it, with and without its mirror image."""
+    everything, changed = load(), dict(ROWS[row])
+    size, repeat = changed.pop("size", None), changed.pop("repeat", 1)
+    if changed.get("backbone") == "mobilenet_v2":
+        changed["weights"] = v2
+    changed |= {"epochs": epochs, "patience": epochs} if epochs else {}
+    params = type(everything.train).model_validate(everything.train.model_dump() | changed | {"folds": 5})
+    prepared = square(folder, size) if size else Path(everything.paths.prepared)
+    data = examples.load(Path(everything.paths.accepted), prepared, roles=("train", "tune"))
+    fit, tune = data.role("train"), data.role("tune")
+    _, seen, unseen = next(turn for turn in folds.turns(fit, params.folds, params.seed) if turn[0] == fold)
+    assert unseen is not None
+    given = network.pretrained(params.backbone, params.weights)
+    told = examples.vocabulary(fit.table["body_region"]) if params.region_weight else ()
+    own = params.model_copy(update={"seed": params.seed + fold - 1 + (repeat - 1) * params.folds})
+    runtime.start(own.seed)
+    model = network.build(
+        own.backbone, data.transform.size, given[0] if given else None, own.dropout,
+        regions=len(told), fractures=own.count_weight > 0, two_scale=own.two_scale,
+    )  # fmt: skip
+    to = record(folder, row, fold)
+    began = time.process_time()
+
+    def progress(epoch: Epoch, planned: int) -> None:
+        print(f"{row}, fold {fold}: epoch {epoch.epoch}/{planned}, tune AUROC {epoch.tune_auroc:.3f}", flush=True)
+
+    curve = Fit(model, seen, tune, own, to.with_suffix(".npz"), regions=told).run(progress)
+    seconds = time.process_time() - began
+    folds.held_out(model, unseen, tune, fold).to_parquet(to.with_suffix(".parquet"))
+    mirrored = folds.held_out(ensemble.join([model], mirror=True), unseen, tune, fold)
+    mirrored.to_parquet(to.with_suffix(".mirror.parquet"))
+    to.write_text(json.dumps({"seconds": seconds, "best_epoch": best(curve).epoch}))
+
+
+def said(folder: Path, row: str, numbers: list[int], params: Params, *, mirror: bool = False) -> pd.DataFrame:
+    """What the networks of `row` say of the folds that they have not seen, by image."""
+    ending = ".mirror.parquet" if mirror else ".parquet"
+    parts = []
+    for fold in numbers:
+        first, *others = (pd.read_parquet(record(folder, one, fold).with_suffix(ending)) for one in row.split(MEAN))
+        for other in others:
+            assert first["image_id"].equals(other["image_id"])
+        if others:  # where the mean of their cells is highest is not known here
+            logits = np.mean([one["logit"] for one in (first, *others)], axis=0)
+            first = first.assign(logit=logits, peak_x=np.nan, peak_y=np.nan)
+        parts.append(judged(first, params.calibrate))
+    return pd.concat(parts).set_index("image_id").sort_index()
+
+
+def show(folder: Path, rows: list[str], numbers: list[int]) -> None:
+    """Print the table. Differences from the first row are paired: the same patients are drawn for both."""
+    params = load()
+    about = pd.read_parquet(params.paths.accepted, columns=["image_id", "boxes"]).set_index("image_id")["boxes"]
+    first = said(folder, rows[0], numbers, params)
+    labels, groups = first["label"].to_numpy(float), first["group_id"].to_numpy(str)
+    print(f"{len(labels)} images, {int(labels.sum())} fractures, {len(set(groups))} groups; folds {numbers} of 5")
+    print(f"{'':<26}{'AUROC':<22}{'beside ' + rows[0]:<28}{'mirrored':<22}{'peak in a box':<22}minutes a fold")
+
+    def drawn(scores: np.ndarray) -> np.ndarray:
+        of = auroc_of(labels, scores)
+        return bootstrap(groups, of, resamples=params.evaluate.resamples, seed=params.evaluate.seed)[:, 0]
+
+    def area(scores: np.ndarray) -> float:
+        return float(auroc_of(labels, scores)(np.ones((1, len(labels))))[0, 0])
+
+    mine = first["probability"].to_numpy(float)
+    for row in rows:
+        table = said(folder, row, numbers, params).reindex(first.index)
+        scores = table["probability"].to_numpy(float)
+        twice = said(folder, row, numbers, params, mirror=True).reindex(first.index)["probability"].to_numpy(float)
+        difference = percentile(area(scores) - area(mine), drawn(scores) - drawn(mine), len(labels))
+        marked = [boxes_of(text) for text in about.reindex(table.index)]
+        hit = [
+            any(box.holds(x, y) for box in of)
+            for of, x, y in zip(marked, table["peak_x"], table["peak_y"], strict=True)
+        ]
+        boxed = np.array([bool(of) for of in marked]) & (labels == 1)
+        files = [record(folder, one, fold) for one in row.split(MEAN) for fold in numbers]
+        minutes = sum(json.loads(file.read_text())["seconds"] for file in files) / 60 / len(numbers)
+        pointed = "" if MEAN in row else str(rate(np.array(hit)[boxed], groups[boxed]))
+        print(
+            f"{row:<26}{percentile(area(scores), drawn(scores), len(labels))!s:<22}"
+            f"{(str(difference) if row != rows[0] else ''):<28}"
+            f"{percentile(area(twice), drawn(twice), len(labels))!s:<22}"
+            f"{pointed:<22}{minutes:.1f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
