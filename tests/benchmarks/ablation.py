@@ -27,7 +27,7 @@ import pandas as pd
 
 from components.dataset.prepare import prepare
 from components.model import ensemble, examples, folds, network, runtime
-from components.model.cross_validation import judged
+from components.model.cross_validation import cross_validation, judged
 from components.model.fitting import Epoch, Fit, best
 from components.model.statistics import auroc_of, bootstrap, percentile, rate
 from components.params import Params, load
@@ -42,8 +42,10 @@ ROWS: dict[str, dict[str, Any]] = {
     "nothing frozen": {"frozen_stride": 1},
     "no boxes": {"box_weight": 0},
     "boxes weigh 1": {"box_weight": 1.0},
+    "batches of 8": {"batch_size": 8},
     "256 pixels": {"size": 256},
     "512 pixels": {"size": 512},
+    "batches of 8 at 512 pixels": {"batch_size": 8, "size": 512},
     "two scales": {"two_scale": True},
     "average of weights": {"ema": 0.995},
     "pairs of images": {"mixup": 0.2},
@@ -138,8 +140,8 @@ def train(folder: Path, row: str, fold: int, epochs: int | None, v2: str) -> Non
     to.write_text(json.dumps({"seconds": seconds, "best_epoch": best(curve).epoch}))
 
 
-def said(folder: Path, row: str, numbers: list[int], params: Params, *, mirror: bool = False) -> pd.DataFrame:
-    """What the networks of `row` say of the folds that they have not seen, by image."""
+def said(folder: Path, row: str, numbers: list[int], *, mirror: bool = False) -> pd.DataFrame:
+    """What the networks of `row` say of the folds that they have not seen, and of role `tune`: as `train` keeps it."""
     ending = ".mirror.parquet" if mirror else ".parquet"
     parts = []
     for fold in numbers:
@@ -149,7 +151,13 @@ def said(folder: Path, row: str, numbers: list[int], params: Params, *, mirror: 
         if others:  # where the mean of their cells is highest is not known here
             logits = np.mean([one["logit"] for one in (first, *others)], axis=0)
             first = first.assign(logit=logits, peak_x=np.nan, peak_y=np.nan)
-        parts.append(judged(first, params.calibrate))
+        parts.append(first)
+    return pd.concat(parts)
+
+
+def settled(table: pd.DataFrame, params: Params) -> pd.DataFrame:
+    """One row an image, each fold on the scale of its own network."""
+    parts = [judged(part, params.calibrate) for _, part in table.groupby("fold")]
     return pd.concat(parts).set_index("image_id").sort_index()
 
 
@@ -157,7 +165,7 @@ def show(folder: Path, rows: list[str], numbers: list[int]) -> None:
     """Print the table. Differences from the first row are paired: the same patients are drawn for both."""
     params = load()
     about = pd.read_parquet(params.paths.accepted, columns=["image_id", "boxes"]).set_index("image_id")["boxes"]
-    first = said(folder, rows[0], numbers, params)
+    first = settled(said(folder, rows[0], numbers), params)
     labels, groups = first["label"].to_numpy(float), first["group_id"].to_numpy(str)
     print(f"{len(labels)} images, {int(labels.sum())} fractures, {len(set(groups))} groups; folds {numbers} of 5")
     print(f"{'':<26}{'AUROC':<22}{'beside ' + rows[0]:<28}{'mirrored':<22}{'peak in a box':<22}minutes a fold")
@@ -171,9 +179,10 @@ def show(folder: Path, rows: list[str], numbers: list[int]) -> None:
 
     mine = first["probability"].to_numpy(float)
     for row in rows:
-        table = said(folder, row, numbers, params).reindex(first.index)
+        table = settled(said(folder, row, numbers), params).reindex(first.index)
         scores = table["probability"].to_numpy(float)
-        twice = said(folder, row, numbers, params, mirror=True).reindex(first.index)["probability"].to_numpy(float)
+        mirrored = settled(said(folder, row, numbers, mirror=True), params).reindex(first.index)
+        twice = mirrored["probability"].to_numpy(float)
         difference = percentile(area(scores) - area(mine), drawn(scores) - drawn(mine), len(labels))
         marked = [boxes_of(text) for text in about.reindex(table.index)]
         hit = [
@@ -190,6 +199,9 @@ def show(folder: Path, rows: list[str], numbers: list[int]) -> None:
             f"{percentile(area(twice), drawn(twice), len(labels))!s:<22}"
             f"{pointed:<22}{minutes:.1f}"
         )
+    said(folder, rows[0], numbers).to_parquet(folder / folds.OUT_OF_FOLD)
+    found = cross_validation(folder, Path(params.paths.accepted), params.calibrate, params.evaluate)
+    print(f"\n{rows[0]}: {found.text()}")
 
 
 if __name__ == "__main__":
