@@ -54,7 +54,13 @@ ROWS: dict[str, dict[str, Any]] = {
     "no augmentation": {
         "augment": {"rotate_degrees": 0, "translate": 0, "scale": 0, "exposure": 0, "noise": 0, "flip": False}
     },
-    "MobileNetV2": {"backbone": "mobilenet_v2", "frozen_stride": 16, "learning_rate": 0.0003},
+    "MobileNetV2": {
+        "backbone": "mobilenet_v2",
+        "frozen_stride": 16,
+        "learning_rate": 0.0003,
+        "epochs": 10,
+        "patience": 10,
+    },
 }
 
 
