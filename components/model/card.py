@@ -248,10 +248,9 @@ def _networks(training: Training) -> str:
     number = len(training.members)
     if number == 1:
         return f"one; epoch kept {kept}{mirror}"
-    without = (
-        "fitted to the same patients" if training.members[0].fold is None else "each without a fold of the patients"
-    )
-    return f"{number}, {without}, released as one; epochs kept {kept}{mirror}"
+    alone = training.members[0].fold is None
+    seen = "fitted to the same patients" if alone else "each without a fold of the patients"
+    return f"{number}, {seen}, released as one; epochs kept {kept}{mirror}"
 
 
 def _counts(table: pd.DataFrame, column: str) -> str:

@@ -47,9 +47,7 @@ def train(*, accepted: Path, prepared: Path, trained: Path, params: Train) -> No
     tune.require_both("tune", "train")
     given = network.pretrained(params.backbone, params.weights)
     path, origin = given if given else (None, None)
-    told = examples.vocabulary(fit.table["body_region"]) if params.region_weight else ()
-    if params.region_weight and not told:
-        raise DataError("train.region_weight: role train states fewer than two body regions to tell apart; set it to 0")
+    told = regions_told(fit, params)
     everything = [data.sha256, params.model_dump(mode="json"), _versions(), origin.sha256 if origin else None]
     key = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
     checkpoints = trained.parent / ".training"
@@ -60,21 +58,17 @@ def train(*, accepted: Path, prepared: Path, trained: Path, params: Train) -> No
     for number, (fold, seen, out) in enumerate(folds.turns(fit, params.folds, params.seed)):
         alike: list[Any] = []  # fitted to the same patients
         for repeat in range(params.repeats):
-            nth = number + repeat * max(1, params.folds)
-            own = params.model_copy(update={"seed": params.seed + nth})
-            runtime.start(own.seed)
-            model = network.build(
-                params.backbone,
-                data.transform.size,
-                path,
-                params.dropout,
-                two_scale=params.two_scale,
-                regions=len(told),
-                fractures=params.count_weight > 0,
+            nth = place(params, number, repeat)
+            model, curve = fitted(
+                seen,
+                tune,
+                params,
+                nth=nth,
+                weights=path,
+                told=told,
+                checkpoint=checkpoints / f"{key[:32]}-{nth}.npz",
+                progress=_progress(fold, params.folds, repeat + 1, params.repeats),
             )
-            checkpoint = checkpoints / f"{key[:32]}-{nth}.npz"
-            show = _progress(fold, params.folds, repeat + 1, params.repeats)
-            curve = Fit(model, seen, tune, own, checkpoint, regions=told).run(show)
             chosen = best(curve)
             alike.append(model)
             members.append(
@@ -112,6 +106,58 @@ def train(*, accepted: Path, prepared: Path, trained: Path, params: Train) -> No
         if unseen:
             pd.concat(unseen, ignore_index=True).to_parquet(folder / folds.OUT_OF_FOLD, index=False)
     shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def regions_told(fit: examples.Examples, params: Train) -> tuple[str, ...]:
+    """The body regions that a network fitted to `fit` tells apart; none where it is not asked to.
+
+    Raises:
+        DataError: it is asked to, and there are no two to tell apart.
+    """
+    told = examples.vocabulary(fit.table["body_region"]) if params.region_weight else ()
+    if params.region_weight and not told:
+        raise DataError("train.region_weight: role train states fewer than two body regions to tell apart; set it to 0")
+    return told
+
+
+def place(params: Train, number: int, repeat: int) -> int:
+    """Where a network stands among all: of `turns` the one with this number, in this repeat; both from 0."""
+    return number + repeat * max(1, params.folds)
+
+
+def fitted(
+    seen: examples.Examples,
+    tune: examples.Examples,
+    params: Train,
+    *,
+    nth: int,
+    weights: Path | None,
+    told: tuple[str, ...],
+    checkpoint: Path,
+    progress: Callable[[Epoch, int], None],
+) -> tuple[Any, list[Epoch]]:
+    """A network fitted to `seen`, and its learning curve.
+
+    Args:
+        nth: its `place`; every network has a seed of its own.
+        weights: as for `network.build`.
+        told: the body regions that it tells apart.
+
+    Raises:
+        ConfigError, DataError: as `network.build` and `Fit.run`.
+    """
+    own = params.model_copy(update={"seed": params.seed + nth})
+    runtime.start(own.seed)
+    model = network.build(
+        own.backbone,
+        seen.transform.size,
+        weights,
+        own.dropout,
+        two_scale=own.two_scale,
+        regions=len(told),
+        fractures=own.count_weight > 0,
+    )
+    return model, Fit(model, seen, tune, own, checkpoint, regions=told).run(progress)
 
 
 def _versions() -> dict[str, str]:

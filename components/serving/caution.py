@@ -36,6 +36,7 @@ WHY: dict[Reason, str] = {
     "unfamiliar": "Unlike the images that the model was checked on",
     "between_points": "Between the operating points of the model",
 }
+OF_THE_PICTURE = ("no_radiograph", "other_region")  # the bundle itself does not know of these two
 
 
 def warnings(quality: Mapping[str, Any], *, hidden: bool = False) -> list[str]:
@@ -57,7 +58,7 @@ def abstain(said: Prediction, quality: Mapping[str, Any], stated: str = UNKNOWN)
         quality: what `radiograph.quality.measure` says of the same picture.
         stated: the body region that its file states.
     """
-    if no_radiograph(quality) or other_region(said, stated):
+    if reason(said, quality, stated) in OF_THE_PICTURE:
         return replace(said, call="review", prediction_set=None)
     return said
 

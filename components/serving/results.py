@@ -16,7 +16,9 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +93,11 @@ def write_results(
     bundle_hash = hashlib.sha256(manifest.encode()).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    kinds = ((REPORT, _report), (OVERLAY, _overlay))
+    kinds: tuple[tuple[str, Callable[..., Any]], ...] = ((REPORT, partial(_report, why=why)), (OVERLAY, _overlay))
     for kind, make in kinds if manifest.heat_map.shown else kinds[:1]:
         path = folder / f"{_uid(original, bundle_hash, kind)}.dcm"
         if not path.exists():
-            made = make(original, image, prediction, why, manifest, bundle_hash, at)
+            made = make(original, image, prediction, manifest, bundle_hash, at)
             _belong(made, identity, at)
             with atomic_path(path) as part:
                 made.save_as(part, enforce_file_format=True)
@@ -145,10 +147,11 @@ def _report(
     original: Any,
     _image: Radiograph,
     said: Prediction,
-    why: Reason | None,
     manifest: Manifest,
     bundle_hash: str,
     at: datetime,
+    *,
+    why: Reason | None,
 ) -> Any:
     from highdicom import sr
     from pydicom.sr.codedict import codes
@@ -229,13 +232,7 @@ def _report(
 
 
 def _overlay(
-    original: Any,
-    image: Radiograph,
-    said: Prediction,
-    _why: Reason | None,
-    _manifest: Manifest,
-    bundle_hash: str,
-    at: datetime,
+    original: Any, image: Radiograph, said: Prediction, _manifest: Manifest, bundle_hash: str, at: datetime
 ) -> Any:
     from highdicom.sc import SCImage
     from pydicom.dataset import Dataset

@@ -17,6 +17,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,12 +27,12 @@ import numpy as np
 import pandas as pd
 
 from components.dataset.prepare import prepare
-from components.model import ensemble, examples, folds, network, runtime
-from components.model.cross_validation import cross_validation, judged
-from components.model.fitting import Epoch, Fit, best
-from components.model.statistics import auroc_of, bootstrap, percentile, rate
+from components.model import ensemble, examples, folds, network
+from components.model.cross_validation import CrossValidation, cross_validation, judged
+from components.model.fitting import Epoch, best
+from components.model.statistics import auroc, auroc_of, bootstrap, percentile
+from components.model.train import fitted, place, regions_told
 from components.params import Params, load
-from components.radiograph.labels import boxes_of
 
 BASE = "base"
 MEAN = " + "
@@ -125,23 +126,25 @@ def train(folder: Path, row: str, fold: int, epochs: int | None, v2: str) -> Non
     _, seen, unseen = next(turn for turn in folds.turns(fit, params.folds, params.seed) if turn[0] == fold)
     assert unseen is not None
     given = network.pretrained(params.backbone, params.weights)
-    told = examples.vocabulary(fit.table["body_region"]) if params.region_weight else ()
-    own = params.model_copy(update={"seed": params.seed + fold - 1 + (repeat - 1) * params.folds})
-    runtime.start(own.seed)
-    model = network.build(
-        own.backbone, data.transform.size, given[0] if given else None, own.dropout,
-        regions=len(told), fractures=own.count_weight > 0, two_scale=own.two_scale,
-    )  # fmt: skip
     to = record(folder, row, fold)
     began = time.process_time()
 
     def progress(epoch: Epoch, planned: int) -> None:
         print(f"{row}, fold {fold}: epoch {epoch.epoch}/{planned}, tune AUROC {epoch.tune_auroc:.3f}", flush=True)
 
-    curve = Fit(model, seen, tune, own, to.with_suffix(".npz"), regions=told).run(progress)
+    model, curve = fitted(
+        seen,
+        tune,
+        params,
+        nth=place(params, fold - 1, repeat - 1),
+        weights=given[0] if given else None,
+        told=regions_told(fit, params),
+        checkpoint=to.with_suffix(".npz"),
+        progress=progress,
+    )
     seconds = time.process_time() - began
     folds.held_out(model, unseen, tune, fold).to_parquet(to.with_suffix(".parquet"))
-    mirrored = folds.held_out(ensemble.join([model], mirror=True), unseen, tune, fold)
+    mirrored = folds.held_out(ensemble.released([model], mirror=True), unseen, tune, fold)
     mirrored.to_parquet(to.with_suffix(".mirror.parquet"))
     to.write_text(json.dumps({"seconds": seconds, "best_epoch": best(curve).epoch}))
 
@@ -161,17 +164,11 @@ def said(folder: Path, row: str, numbers: list[int], *, mirror: bool = False) ->
     return pd.concat(parts)
 
 
-def settled(table: pd.DataFrame, params: Params) -> pd.DataFrame:
-    """One row an image, each fold on the scale of its own network."""
-    parts = [judged(part, params.calibrate) for _, part in table.groupby("fold")]
-    return pd.concat(parts).set_index("image_id").sort_index()
-
-
 def show(folder: Path, rows: list[str], numbers: list[int]) -> None:
     """Print the table. Differences from the first row are paired: the same patients are drawn for both."""
     params = load()
-    about = pd.read_parquet(params.paths.accepted, columns=["image_id", "boxes"]).set_index("image_id")["boxes"]
-    first = settled(said(folder, rows[0], numbers), params)
+    found = [judgement(folder, row, numbers, params) for row in rows]
+    _, first = found[0]
     labels, groups = first["label"].to_numpy(float), first["group_id"].to_numpy(str)
     print(f"{len(labels)} images, {int(labels.sum())} fractures, {len(set(groups))} groups; folds {numbers} of 5")
     print(f"{'':<26}{'AUROC':<22}{'beside ' + rows[0]:<28}{'mirrored':<22}{'peak in a box':<22}minutes a fold")
@@ -180,34 +177,32 @@ def show(folder: Path, rows: list[str], numbers: list[int]) -> None:
         of = auroc_of(labels, scores)
         return bootstrap(groups, of, resamples=params.evaluate.resamples, seed=params.evaluate.seed)[:, 0]
 
-    def area(scores: np.ndarray) -> float:
-        return float(auroc_of(labels, scores)(np.ones((1, len(labels))))[0, 0])
-
     mine = first["probability"].to_numpy(float)
-    for row in rows:
-        table = settled(said(folder, row, numbers), params).reindex(first.index)
+    area, draws = auroc(labels, mine), drawn(mine)
+    for row, (figures, table) in zip(rows, found, strict=True):
         scores = table["probability"].to_numpy(float)
-        mirrored = settled(said(folder, row, numbers, mirror=True), params).reindex(first.index)
-        twice = mirrored["probability"].to_numpy(float)
-        difference = percentile(area(scores) - area(mine), drawn(scores) - drawn(mine), len(labels))
-        marked = [boxes_of(text) for text in about.reindex(table.index)]
-        hit = [
-            any(box.holds(x, y) for box in of)
-            for of, x, y in zip(marked, table["peak_x"], table["peak_y"], strict=True)
-        ]
-        boxed = np.array([bool(of) for of in marked]) & (labels == 1)
+        difference = percentile(auroc(labels, scores) - area, drawn(scores) - draws, len(labels))
+        mirrored, _ = judgement(folder, row, numbers, params, mirror=True)
         files = [record(folder, one, fold) for one in row.split(MEAN) for fold in numbers]
         minutes = sum(json.loads(file.read_text())["seconds"] for file in files) / 60 / len(numbers)
-        pointed = "" if MEAN in row else str(rate(np.array(hit)[boxed], groups[boxed]))
+        pointed = "" if MEAN in row else str(figures.pointing)
         print(
-            f"{row:<26}{percentile(area(scores), drawn(scores), len(labels))!s:<22}"
-            f"{(str(difference) if row != rows[0] else ''):<28}"
-            f"{percentile(area(twice), drawn(twice), len(labels))!s:<22}"
-            f"{pointed:<22}{minutes:.1f}"
+            f"{row:<26}{figures.auroc!s:<22}{(str(difference) if row != rows[0] else ''):<28}"
+            f"{mirrored.auroc!s:<22}{pointed:<22}{minutes:.1f}"
         )
-    said(folder, rows[0], numbers).to_parquet(folder / folds.OUT_OF_FOLD)
-    found = cross_validation(folder, Path(params.paths.accepted), params.calibrate, params.evaluate)
-    print(f"\n{rows[0]}: {found.text()}")
+    print(f"\n{rows[0]}: {found[0][0].text()}")
+
+
+def judgement(
+    folder: Path, row: str, numbers: list[int], params: Params, *, mirror: bool = False
+) -> tuple[CrossValidation, pd.DataFrame]:
+    """The figures of a row, and one line an image, each fold on the scale of its own network; equal rows line up."""
+    table = said(folder, row, numbers, mirror=mirror)
+    with tempfile.TemporaryDirectory() as kept:
+        table.to_parquet(Path(kept) / folds.OUT_OF_FOLD)
+        found = cross_validation(Path(kept), Path(params.paths.accepted), params.calibrate, params.evaluate)
+    settled = pd.concat([judged(part, params.calibrate) for _, part in table.groupby("fold")])
+    return found, settled.sort_values("image_id")
 
 
 if __name__ == "__main__":
