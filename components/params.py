@@ -6,7 +6,7 @@ Sections are named after the steps that read them. This module is the only reade
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -137,7 +137,12 @@ class Augment(Section):
     flip: bool
 
 
-class Train(Section):
+SHARED = ("seed", "region_weight", "count_weight")  # what networks that are released as one have in common
+
+
+class Network(Section):
+    """How one network is made and fitted."""
+
     backbone: Literal[
         "residual", "mobilenet_0.25", "mobilenet_1.0", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large",
         "efficientnet_v2_b0", "densenet121", "resnet50", "convnext_tiny",
@@ -167,12 +172,40 @@ class Train(Section):
     )
     mixup: float = Field(ge=0, description="alpha of the share by which images are mixed in pairs; 0: none")
     augment: Augment
+    seed: int = Field(ge=0)
+
+
+class Train(Network):
+    """What is fitted: the first network, the others beside it, and to whom."""
+
+    also: Annotated[tuple[Network, ...], Field(max_length=9)] = Field(
+        description="further networks, each as the first but for what it names; all are released as their mean"
+    )
     folds: Annotated[int, Field(ge=2, le=20)] | Literal[0] = Field(
         description="networks in the ensemble, each fitted without one fold of the patients; 0: one network, all"
     )
-    repeats: int = Field(ge=1, le=10, description="networks fitted to the same patients, released as their mean")
     mirror: bool = Field(description="score the image and its mirror image, and take the mean; recorded in the bundle")
-    seed: int = Field(ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_the_first(cls, given: Any) -> Any:
+        """Fill in what the others do not name; what is malformed is left for the fields to name."""
+        if not isinstance(given, dict) or not isinstance(given.get("also"), list | tuple):
+            return given
+        first = {name: given[name] for name in Network.model_fields if name in given}
+        return given | {"also": [first | named if isinstance(named, dict) else named for named in given["also"]]}
+
+    @model_validator(mode="after")
+    def _of_one_task(self) -> Self:
+        for name in SHARED:
+            if any(getattr(network, name) != getattr(self, name) for network in self.also):
+                raise ValueError(f"also: {name} is the same for all networks; take it out there")
+        return self
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """All that are fitted to the same patients, the first one first."""
+        return (self, *self.also)
 
 
 class Calibrate(Section):

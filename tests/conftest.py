@@ -203,8 +203,9 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = network.build("residual", transform.size, None, 0.0)
     network.save(model, folder / "trained/model.keras")
     table[:4][["image_id", "patient_id", "label", "role"]].to_parquet(folder / "trained/training_images.parquet")
-    record = {"backbone": "residual", "size": 64, "pretrained": None, "weights_sha256": network.weights_sha256(model)}
-    member = {"fold": None, "best_epoch": 1, "epochs": 1, "tune_auroc": 0.5}
+    record = {"backbones": [{"name": "residual", "pretrained": None}], "size": transform.size}
+    record |= {"weights_sha256": network.weights_sha256(model)}
+    member = {"fold": None, "network": 1, "best_epoch": 1, "epochs": 1, "tune_auroc": 0.5}
     record |= {"seed": 1, "members": [member], "mirror": False, "tune_auroc": 0.5, "fractures": 2, "no_fractures": 2}
     record |= {"examples_sha256": "0" * 64, "params": {}, "versions": {}}
     (folder / "trained/training.json").write_text(Training.model_validate(record).model_dump_json())

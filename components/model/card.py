@@ -15,7 +15,7 @@ from components.model.examples import Examples
 from components.model.regions import besides
 from components.model.training import Training
 from components.params import Export
-from components.serving.bundle import Conformal, HeatMap, Regions, StudyThresholds, Thresholds
+from components.serving.bundle import Conformal, HeatMap, Pretrained, Regions, StudyThresholds, Thresholds
 
 _TEMPLATE = """\
 # Model card
@@ -25,7 +25,7 @@ Sections follow the CHAI applied model card v0.2. Written by the `export` step f
 ## Release
 
 - What it is: one number per radiograph, the calibrated probability that it shows a fracture, and a heat map.{besides}
-- Network: {backbone}, input {size} x {size} pixels, LiteRT {variant}; weights SHA-256 `{weights}`
+- Network: {backbones}, input {size} x {size} pixels, LiteRT {variant}; weights SHA-256 `{weights}`
 - Identity: the SHA-256 of `manifest.json` beside this card.
 
 ## Uses and directions
@@ -117,10 +117,10 @@ def render(
         told: what the checks of the body region found; None: it tells none.
         counts: whether it expects a number of fractures.
     """
-    origin = training.pretrained
     weak = "grouping" in held.table and bool((held.table["grouping"] == "weak").any())
     return _TEMPLATE.format(
-        **training.model_dump(include={"backbone", "size", "tune_auroc", "seed"}),
+        **training.model_dump(include={"size", "tune_auroc", "seed"}),
+        backbones=_backbones(training),
         besides=besides(told, counts=counts),
         networks=_networks(training),
         fractures=training.fractures,
@@ -137,12 +137,7 @@ def render(
         held=len(held.table),
         sites=_counts(held.table, "site"),
         regions=_counts(held.table, "body_region"),
-        pretrained=(
-            f"{origin.name}, from {origin.source}, licence {origin.licence}, SHA-256 `{origin.sha256}`. ImageNet's own "
-            "images are licensed for research; whether weights inherit that is for your counsel."
-            if origin
-            else "None: trained from random weights."
-        ),
+        pretrained=_started(training),
         slope=curve.slope,
         intercept=curve.intercept,
         n=curve.n,
@@ -207,11 +202,11 @@ def _facts(
         "missing": "an image whose label is unknown is left out, and never counts as without a fracture",
         "partition": "by patient, for life: train, tune, calibrate, test; near-duplicates share a side",
         "model": (
-            f"{training.backbone}, {training.size} x {training.size}, LiteRT {variant}; weights "
+            f"{_backbones(training)}, {training.size} x {training.size}, LiteRT {variant}; weights "
             f"`{training.weights_sha256[:12]}`; the whole graph is `model.tflite` beside this card"
         ),
         "networks": _networks(training),
-        "weights": f"{training.pretrained.name}" if training.pretrained else "random",
+        "weights": ", ".join(found.pretrained.name if found.pretrained else "random" for found in training.backbones),
         "training": f"the parameters of `training.json`, seed {training.seed}",
         "selection": f"on role tune (AUROC {training.tune_auroc:.3f} there, optimistic)",
         "software": ", ".join(f"{name} {number}" for name, number in sorted(training.versions.items())),
@@ -238,6 +233,27 @@ def _heat_map(checked: HeatMap) -> str:
         f"It passed its checks: its peak lies in a reader's box on {checked.pointed} of the fractures, where chance "
         f"gives {checked.chance:.3f}; with every weight re-drawn the rank correlation of old map and new is "
         f"{checked.similarity[-1].value:.2f}."
+    )
+
+
+def _backbones(training: Training) -> str:
+    return " and ".join(backbone.name for backbone in training.backbones)
+
+
+def _started(training: Training) -> str:
+    """A paragraph for each backbone, by name where there are several."""
+    several = len(training.backbones) > 1
+    return "\n\n".join(
+        (f"{backbone.name}: " if several else "") + _origin(backbone.pretrained) for backbone in training.backbones
+    )
+
+
+def _origin(weights: Pretrained | None) -> str:
+    if weights is None:
+        return "None: trained from random weights."
+    return (
+        f"{weights.name}, from {weights.source}, licence {weights.licence}, SHA-256 `{weights.sha256}`. ImageNet's own "
+        "images are licensed for research; whether weights inherit that is for your counsel."
     )
 
 

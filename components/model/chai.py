@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 from components.model.evaluation import WEAK, WEAK_NOTE, Evaluation
 from components.model.regions import besides
 from components.model.statistics import Estimate
-from components.serving.bundle import Manifest
+from components.serving.bundle import Manifest, Pretrained
 
 FILE = "model_card.xml"
 NAMESPACE = "https://mc.chai.org/v0.2/schema.xsd"
@@ -108,18 +108,18 @@ def _warnings(found: Evaluation, manifest: Manifest) -> dict[str, Content]:
 
 
 def _facts(found: Evaluation, manifest: Manifest) -> dict[str, Content]:
-    model, origin = manifest.model, manifest.model.pretrained
-    started = f"{origin.name}, from {origin.source}, licence {origin.licence}" if origin else "none: random weights"
+    model = manifest.model
+    backbones = " and ".join(backbone.name for backbone in model.backbones)
     return {
         "OutcomesAndOutputs": (
             "A fracture anywhere on the single image: probability, call, prediction set, heat map."
             f"{besides(manifest.regions, counts=bool(found.heads and found.heads.counts))}"
         ),
         "ModelType": (
-            f"Convolutional network {model.backbone}, {model.size} x {model.size} pixels, LiteRT {model.variant}, mean "
-            f"of {model.networks}; weights SHA-256 {model.weights_sha256}"
+            f"Convolutional network {backbones}, {model.size} x {model.size} pixels, LiteRT {model.variant}, mean of "
+            f"{model.networks}; weights SHA-256 {model.weights_sha256}"
         ),
-        "FoundationModels": started,
+        "FoundationModels": "; ".join(_started(backbone.pretrained) for backbone in model.backbones),
         "InputDataSource": "Pixels of one DICOM projection radiograph; no metadata enters the network.",
         "OutputAndInputDataTypes": "Grey-level image in; number, category, set of labels and image out.",
         "DevelopmentDataCharacterization": (
@@ -132,6 +132,10 @@ def _facts(found: Evaluation, manifest: Manifest) -> dict[str, Content]:
         ),
         "OngoingMaintenance": UNFILLED,
     }
+
+
+def _started(origin: Pretrained | None) -> str:
+    return f"{origin.name}, from {origin.source}, licence {origin.licence}" if origin else "none: random weights"
 
 
 def _metrics(found: Evaluation) -> dict[str, Content]:

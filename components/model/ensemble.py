@@ -18,6 +18,7 @@ def join(members: Sequence[Any], *, mirror: bool) -> Any:
 
     Args:
         members: from `network.build`, of one input size; at least two views in all, of members and mirror images.
+            Their backbones may differ; coarser cells are brought to the side of the finest.
         mirror: the mean is taken over the image and its mirror image (left and right exchanged) as well.
 
     Returns:
@@ -25,6 +26,7 @@ def join(members: Sequence[Any], *, mirror: bool) -> Any:
     """
     keras = runtime.keras()
     inputs = keras.Input(members[0].input.shape[1:], name="image")
+    side = max(member.output[network.EVIDENCE].shape[1] for member in members)
     logits, cells, embeddings = [], [], []
     more: dict[str, list[Any]] = {name: [] for name in (network.REGION, network.FRACTURES)}
     for number, member in enumerate(members):
@@ -32,7 +34,8 @@ def join(members: Sequence[Any], *, mirror: bool) -> Any:
         for mirrored in (False, True) if mirror else (False,):
             found = look(keras.ops.flip(inputs, axis=2) if mirrored else inputs)
             logits.append(found[network.LOGIT])
-            cells.append(keras.ops.flip(found[network.EVIDENCE], axis=2) if mirrored else found[network.EVIDENCE])
+            seen = keras.ops.flip(found[network.EVIDENCE], axis=2) if mirrored else found[network.EVIDENCE]
+            cells.append(seen if seen.shape[1] == side else keras.ops.image.resize(seen, (side, side)))
             embeddings.append(found[network.EMBEDDING])
             for name in more.keys() & found.keys():
                 more[name].append(found[name])

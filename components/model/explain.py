@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 
 from components.model import ensemble, network, runtime
@@ -24,15 +25,15 @@ def grad_cam(model: Any, square: np.ndarray) -> np.ndarray:
 
     Returns:
         (h, w) float32 in 0..1 at the last feature map's resolution, largest value 1; zero when nothing speaks for one.
-        Of an ensemble: the mean over its members.
+        Of an ensemble: the mean over its members, at the finest of their resolutions.
 
     Source: Selvaraju et al. 2017, "Grad-CAM".
     """
     import tensorflow as tf
 
-    return _unit(
-        np.mean([_channels_times_gradients(tf, member, square) for member in ensemble.members_of(model)], axis=0)
-    )
+    maps = [_channels_times_gradients(tf, member, square) for member in ensemble.members_of(model)]
+    side = max(len(found) for found in maps)
+    return _unit(np.mean([cv2.resize(found, (side, side)) for found in maps], axis=0))
 
 
 def _channels_times_gradients(tf: Any, model: Any, square: np.ndarray) -> np.ndarray:

@@ -92,11 +92,12 @@ def manifest(
     return Manifest(
         format=1,
         model=parts.Model(
-            backbone=training.backbone,
+            backbone=training.backbones[0].name,
             size=training.size,
             variant=params.variant,
             weights_sha256=training.weights_sha256,
-            pretrained=training.pretrained,
+            pretrained=training.backbones[0].pretrained,
+            further=training.backbones[1:],
             networks=len(training.members),
             mirror=training.mirror,
             seed=training.seed,

@@ -22,7 +22,7 @@ from components.model.loader import Batch, balance, batches
 from components.model.normalization import fused
 from components.model.optimizer import learning_rate, optimizer
 from components.model.statistics import auroc
-from components.params import Train
+from components.params import Network
 
 # What each output learns from: its target and the weight of it.
 LEARNED: dict[str, Callable[[Batch], tuple[np.ndarray, np.ndarray]]] = {
@@ -77,7 +77,7 @@ class Fit:
         model: Any,
         train: Examples,
         tune: Examples,
-        params: Train,
+        params: Network,
         checkpoint: Path,
         *,
         regions: tuple[str, ...] = (),

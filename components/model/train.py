@@ -2,7 +2,7 @@
 
 With `train.folds` it is an ensemble: as many networks, each fitted without one fold of the patients of role `train`,
 released as one. What each says about the patients it has not seen is kept (cross_validation.py reads it). With
-`train.repeats` as many networks are fitted to the same patients, from other random numbers, and speak as one.
+`train.also` further networks, made otherwise, are fitted to the same patients, and all speak as one.
 Result and price are recorded where the parameters are: params.yaml, section train.
 """
 
@@ -25,7 +25,8 @@ from components.model import ensemble, examples, folds, network, runtime
 from components.model.fitting import Epoch, Fit, best
 from components.model.statistics import auroc
 from components.model.training import HISTORY, IMAGES, MODEL, RECORD, Member, Training
-from components.params import Train
+from components.params import Network, Train
+from components.serving.bundle import Backbone
 
 
 def train(*, accepted: Path, prepared: Path, trained: Path, params: Train) -> None:
@@ -45,10 +46,18 @@ def train(*, accepted: Path, prepared: Path, trained: Path, params: Train) -> No
     fit, tune = data.role("train"), data.role("tune")
     fit.require_both("train", "train")
     tune.require_both("tune", "train")
-    given = network.pretrained(params.backbone, params.weights)
-    path, origin = given if given else (None, None)
+    given = [network.pretrained(own.backbone, own.weights) for own in params.networks]
+    backbones = [
+        Backbone(name=own.backbone, pretrained=found and found[1])
+        for own, found in zip(params.networks, given, strict=True)
+    ]
     told = regions_told(fit, params)
-    everything = [data.sha256, params.model_dump(mode="json"), _versions(), origin.sha256 if origin else None]
+    everything = [
+        data.sha256,
+        params.model_dump(mode="json"),
+        _versions(),
+        [found[1].sha256 if found else None for found in given],
+    ]
     key = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
     checkpoints = trained.parent / ".training"
     networks: list[Any] = []
@@ -57,34 +66,39 @@ def train(*, accepted: Path, prepared: Path, trained: Path, params: Train) -> No
     unseen: list[pd.DataFrame] = []
     for number, (fold, seen, out) in enumerate(folds.turns(fit, params.folds, params.seed)):
         alike: list[Any] = []  # fitted to the same patients
-        for repeat in range(params.repeats):
-            nth = place(params, number, repeat)
+        for which, (own, found) in enumerate(zip(params.networks, given, strict=True), start=1):
+            nth = place(params, number, which - 1)
             model, curve = fitted(
                 seen,
                 tune,
-                params,
+                own,
                 nth=nth,
-                weights=path,
+                weights=found and found[0],
                 told=told,
                 checkpoint=checkpoints / f"{key[:32]}-{nth}.npz",
-                progress=_progress(fold, params.folds, repeat + 1, params.repeats),
+                progress=_progress(fold, params.folds, which, len(given)),
             )
             chosen = best(curve)
             alike.append(model)
             members.append(
-                Member(fold=fold or None, best_epoch=chosen.epoch, epochs=len(curve), tune_auroc=chosen.tune_auroc)
+                Member(
+                    fold=fold or None,
+                    network=which,
+                    best_epoch=chosen.epoch,
+                    epochs=len(curve),
+                    tune_auroc=chosen.tune_auroc,
+                )
             )
-            which = ({"fold": fold} if fold else {}) | ({"network": repeat + 1} if params.repeats > 1 else {})
-            history += [row.row() | which for row in curve]
+            place_of = ({"fold": fold} if fold else {}) | ({"network": which} if len(given) > 1 else {})
+            history += [row.row() | place_of for row in curve]
         networks += alike
         if out is not None:
             unseen.append(folds.held_out(ensemble.released(alike, mirror=params.mirror), out, tune, fold))
     released = ensemble.released(networks, mirror=params.mirror)
     positives, negatives = fit.counts
     training = Training(
-        backbone=params.backbone,
+        backbones=tuple(dict.fromkeys(backbones)),
         size=data.transform.size,
-        pretrained=origin,
         weights_sha256=network.weights_sha256(released),
         seed=params.seed,
         members=tuple(members),
@@ -120,15 +134,15 @@ def regions_told(fit: examples.Examples, params: Train) -> tuple[str, ...]:
     return told
 
 
-def place(params: Train, number: int, repeat: int) -> int:
-    """Where a network stands among all: of `turns` the one with this number, in this repeat; both from 0."""
-    return number + repeat * max(1, params.folds)
+def place(params: Train, number: int, which: int) -> int:
+    """Where a network stands among all: of `turns` the one with this number, of `networks` this; both from 0."""
+    return number + which * max(1, params.folds)
 
 
 def fitted(
     seen: examples.Examples,
     tune: examples.Examples,
-    params: Train,
+    params: Network,
     *,
     nth: int,
     weights: Path | None,

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.errors import DataError
-from components.serving.bundle import Pretrained
+from components.serving.bundle import Backbone
 
 MODEL = "model.keras"
 RECORD = "training.json"
@@ -16,11 +16,15 @@ IMAGES = "training_images.parquet"
 
 
 class Member(BaseModel):
-    """One fitted network. fold: the fold it has not seen, from 1; None where nothing was held out."""
+    """One fitted network. fold: the fold it has not seen, from 1; None where nothing was held out.
+
+    network: which of those that are fitted to the same patients, from 1.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     fold: int | None
+    network: int
     best_epoch: int
     epochs: int
     tune_auroc: float
@@ -29,14 +33,14 @@ class Member(BaseModel):
 class Training(BaseModel):
     """training.json: what was trained, from what, with what. tune_auroc: of what is released, the members' mean.
 
+    backbones: each once, the first network's first.
     regions: the body regions that it tells apart, in the order of its output; none: it does not.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    backbone: str
+    backbones: tuple[Backbone, ...] = Field(min_length=1)
     size: int
-    pretrained: Pretrained | None
     weights_sha256: str
     seed: int
     members: tuple[Member, ...] = Field(min_length=1)

@@ -26,6 +26,7 @@ from components.serving.bundle import CARD, MODEL, REFERENCE, TRAINING_IMAGES, B
 ASPECTS: dict[str, Aspect] = {
     "model.backbone": "backbone",
     "model.pretrained": "backbone",
+    "model.further": "backbone",
     "model.networks": "backbone",
     "model.mirror": "backbone",
     "model.size": "input_size",
@@ -120,7 +121,7 @@ def fields(bundle: Bundle) -> dict[str, Any]:
 
 def _difference(field: str, mine: Any, theirs: Any) -> str:
     """Short values are quoted, long ones only named."""
-    if isinstance(mine, list) and isinstance(theirs, list):
+    if isinstance(mine, list) and isinstance(theirs, list) and all(isinstance(value, str) for value in mine + theirs):
         words = [f"with {value}" for value in sorted(set(mine) - set(theirs))]
         words += [f"without {value}" for value in sorted(set(theirs) - set(mine))]
         return ", ".join(words) or "in another order"

@@ -39,17 +39,26 @@ class Pretrained(_Part):
     sha256: Sha256
 
 
+class Backbone(_Part):
+    name: str
+    pretrained: Pretrained | None = Field(description="None: trained from random weights")
+
+
 class Model(_Part):
     backbone: str
     size: int = Field(gt=0, description="side of the input square, pixels")
     variant: str = Field(description="number format of the graph: float32, float16 or int8")
     weights_sha256: Sha256 = Field(description="hash of the trained weights in their order, before conversion")
     pretrained: Pretrained | None = Field(description="None: trained from random weights")
-    networks: int = Field(
-        ge=1, description="how many were fitted, from other random numbers or other patients; the graph is their mean"
-    )
+    further: tuple[Backbone, ...] = Field(default=(), description="of the networks that have another one, each once")
+    networks: int = Field(ge=1, description="how many were fitted; the graph is their mean")
     mirror: bool = Field(description="the mean is taken over the image and its mirror image")
     seed: int
+
+    @property
+    def backbones(self) -> tuple[Backbone, ...]:
+        """Each once, the first network's first."""
+        return (Backbone(name=self.backbone, pretrained=self.pretrained), *self.further)
 
 
 class Calibration(_Part):

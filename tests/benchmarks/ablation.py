@@ -7,7 +7,7 @@ at. A fold of a row is a process on one core; what stands in FOLDER is not train
 
     python -m tests.benchmarks.ablation FOLDER --folds 1,2 --rows "base,another seed,base + another seed,no boxes"
 
-`+` is the mean of rows, which is what `train.repeats` releases of one network and another seed's.
+`+` is the mean of rows, which is what `train.also: [{}]` releases of one network and another seed's.
 """
 
 from __future__ import annotations

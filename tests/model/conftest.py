@@ -129,7 +129,7 @@ def settings(**changes: object) -> Train:
             "frozen_stride": 1,
             "box_weight": 1.0,
             "two_scale": False,
-            "repeats": 1,
+            "also": [],
             "region_weight": 0,
             "count_weight": 0,
             "layer_decay": 1,

@@ -11,7 +11,7 @@ import pytest
 from components.model.chai import NAMESPACE, UNFILLED, render
 from components.model.evaluation import WEAK, CountFigures, Heads
 from components.model.statistics import Estimate
-from components.serving.bundle import Bundle, Regions
+from components.serving.bundle import Backbone, Bundle, Pretrained, Regions
 from tests.model.figures import evaluation
 
 # What the schema asks for and in which order, read from it: an element with its children, `?` where it may be missing,
@@ -123,6 +123,17 @@ def test_body_region_and_number_are_named_where_the_bundle_tells_them(manifest):
         f"{plain} It also names the body region (hand, leg): a contradiction holds no case back (0 images). "
         "It also expects a number of fractures, which is reported and decides nothing."
     )
+
+
+def test_every_backbone_and_its_weights_are_named(manifest):
+    origin = Pretrained(name="v2.h5", source="local file", licence="Apache-2.0", sha256="0" * 64)
+    model = manifest.model.model_copy(update={"further": (Backbone(name="mobilenet_v2", pretrained=origin),)})
+    both = manifest.model_copy(update={"model": model})
+    card = ElementTree.fromstring(render(evaluation(both)[0], both))
+
+    facts = "TrustIngredients/AISystemFacts"
+    assert at(card, f"{facts}/ModelType").startswith("Convolutional network residual and mobilenet_v2, ")
+    assert at(card, f"{facts}/FoundationModels") == ("none: random weights; v2.h5, from local file, licence Apache-2.0")
 
 
 def test_lines_of_a_use_become_one(manifest):

@@ -24,6 +24,13 @@ def members():
     return made
 
 
+@pytest.fixture(scope="module")
+def all_kinds(members):
+    """And one with another backbone, whose map has half as many cells a side."""
+    runtime.start(4)
+    return [*members, network.build("mobilenet_0.25", 64, None, 0.2)]
+
+
 def test_the_logit_is_the_mean_of_the_members(members):
     joined = ensemble.join(members, mirror=False)
 
@@ -50,9 +57,9 @@ def test_the_map_of_a_mirrored_image_is_the_mirrored_map(members):
     np.testing.assert_allclose(back, there[:, :, ::-1], atol=1e-5)
 
 
-def test_it_survives_the_file(members, tmp_path):
+def test_it_survives_the_file(all_kinds, tmp_path):
     """Saved and loaded it has the same identity and says the same."""
-    joined = ensemble.join(members, mirror=True)
+    joined = ensemble.join(all_kinds, mirror=True)
     network.save(joined, tmp_path / "m.keras")
     again = network.load(tmp_path / "m.keras")
 
@@ -60,9 +67,9 @@ def test_it_survives_the_file(members, tmp_path):
     np.testing.assert_allclose(network.logits(again, PIXELS), network.logits(joined, PIXELS), atol=1e-6)
 
 
-def test_the_released_graph_says_the_same(members, tmp_path):
+def test_the_released_graph_says_the_same(all_kinds, tmp_path):
     """LiteRT runs members and mirror in one graph: probability within 1e-4, and the mean of the cells."""
-    joined = ensemble.join(members, mirror=True)
+    joined = ensemble.join(all_kinds, mirror=True)
     at = Thresholds(
         high_sensitivity=Threshold(threshold=0.1, source_role="tune"),
         high_specificity=Threshold(threshold=0.9, source_role="tune"),
@@ -94,3 +101,10 @@ def test_grad_cam_of_an_ensemble_is_its_members_mean(members):
     single = np.mean([grad_cam(member, PIXELS[0]) for member in members], axis=0)
 
     assert (grad_cam(joined, PIXELS[0]).shape, float(grad_cam(joined, PIXELS[0]).max())) == (single.shape, 1.0)
+
+
+def test_grad_cam_of_two_kinds_has_the_cells_of_the_finer_one(all_kinds):
+    coarse, fine = grad_cam(all_kinds[-1], PIXELS[0]), grad_cam(all_kinds[0], PIXELS[0])
+
+    assert (coarse.shape, fine.shape) == ((2, 2), (4, 4))
+    assert grad_cam(ensemble.join(all_kinds, mirror=False), PIXELS[0]).shape == (4, 4)

@@ -94,7 +94,7 @@ def test_head_first_then_everything(archive, make_params, tmp_path):
     train(**archive.inputs, trained=tmp_path / "trained", params=params)
 
     assert [row["phase"] for row in json.loads((tmp_path / "trained/history.json").read_text())] == ["head", "whole"]
-    assert Training.read(tmp_path / "trained").pretrained.name == "start.weights.h5"
+    assert Training.read(tmp_path / "trained").backbones[0].pretrained.name == "start.weights.h5"
 
 
 def test_divergence_stops_training(archive, make_params, tmp_path):
@@ -267,20 +267,3 @@ def test_a_lost_record_names_the_step(trained, tmp_path):
 
     with pytest.raises(DataError, match="run `train`"):
         Training.read(tmp_path / "copy")
-
-
-def test_repeats_are_the_mean_of_networks_of_other_seeds(archive, make_params, tmp_path):
-    """Two networks for one: their logits' mean, each what its own seed makes of the same patients."""
-    options = {"epochs": 1, "patience": 1}
-    for name, more in {"both": {"repeats": 2}, "one": {}, "other": {"seed": make_params().seed + 1}}.items():
-        train(**archive.inputs, trained=tmp_path / name / "trained", params=make_params(**options, **more))
-    pixels = examples.load(**archive.inputs, roles=("tune",)).pixels
-    both, one, other = (
-        network.logits(network.load(tmp_path / name / "trained/model.keras"), pixels)
-        for name in ("both", "one", "other")
-    )
-
-    np.testing.assert_allclose(both, (one + other) / 2, rtol=1e-5, atol=1e-6)
-    assert [member.fold for member in Training.read(tmp_path / "both/trained").members] == [None, None]
-    history = json.loads((tmp_path / "both/trained/history.json").read_text())
-    assert [row["network"] for row in history] == [1, 2]

@@ -12,7 +12,7 @@ import pytest
 from components.errors import ConfigError
 from components.params import load
 from components.promotion.changes import ASPECTS, changes, fields
-from components.serving.bundle import REFERENCE, Bundle
+from components.serving.bundle import REFERENCE, Backbone, Bundle
 from tests.protocols import REPOSITORY, protocol_of
 
 PARAMS = protocol_of()
@@ -44,6 +44,17 @@ def test_a_retrained_model_may_follow(champion):
 
     assert (ruling.verdict, changed) == ("passed", ("weights", "thresholds"))
     assert ruling.checks[1].found == "weights, thresholds"
+
+
+def test_a_further_backbone_is_another_backbone(champion):
+    """Which the protocol may name; a protocol that does not refuses it."""
+    model = champion.manifest.model.model_copy(update={"further": (Backbone(name="mobilenet_v2", pretrained=None),)})
+    ruling, changed = changes(other(champion, model=model), champion, PARAMS)
+    strict = PARAMS.model_copy(update={"may_change": [name for name in PARAMS.may_change if name != "backbone"]})
+    refused, _ = changes(other(champion, model=model), champion, strict)
+
+    assert (ruling.verdict, changed) == ("passed", ("backbone",))
+    assert refused.reasons[0].startswith("backbone differs from the champion's (model.further), and the protocol does")
 
 
 def test_another_intended_use_is_another_submission(champion):
