@@ -7,7 +7,7 @@ at. A fold of a row is a process on one core; what stands in FOLDER is not train
 
     python -m tests.benchmarks.ablation FOLDER --folds 1,2 --rows "base,another seed,base + another seed,no boxes"
 
-`+` is the mean of rows, which is what `train.also: [{}]` releases of one network and another seed's.
+`+` is what `train.also` releases of several rows: one network, their mean, in logits and in cells.
 """
 
 from __future__ import annotations
@@ -29,13 +29,16 @@ import pandas as pd
 from components.dataset.prepare import prepare
 from components.model import ensemble, examples, folds, network
 from components.model.cross_validation import CrossValidation, cross_validation, judged
+from components.model.examples import Examples
 from components.model.fitting import Epoch, best
 from components.model.statistics import auroc, auroc_of, bootstrap, percentile
 from components.model.train import fitted, place, regions_told
-from components.params import Params, load
+from components.params import Params, Train, load
 
 BASE = "base"
 MEAN = " + "
+FOLDS = 5
+MIRRORED = ".mirror.parquet"
 ROWS: dict[str, dict[str, Any]] = {
     BASE: {},
     "another seed": {"repeat": 2},
@@ -77,11 +80,15 @@ def main() -> None:
     chosen = arguments.parse_args()
     chosen.folder.mkdir(parents=True, exist_ok=True)
     if chosen.one:
-        train(chosen.folder, chosen.one[0], int(chosen.one[1]), chosen.epochs, chosen.v2)
+        row, fold = chosen.one[0], int(chosen.one[1])
+        if MEAN in row:
+            together(chosen.folder, row, fold)
+        else:
+            train(chosen.folder, row, fold, chosen.epochs, chosen.v2)
         return
     rows, numbers = chosen.rows.split(","), [int(number) for number in chosen.folds.split(",")]
-    trained = list(dict.fromkeys(one for row in rows for one in row.split(MEAN)))
-    for size in {ROWS[row].get("size", 0) for row in trained} - {0}:
+    single = list(dict.fromkeys(one for row in rows for one in row.split(MEAN)))
+    for size in {ROWS[row].get("size", 0) for row in single} - {0}:
         square(chosen.folder, size)
     given = [sys.executable, "-m", "tests.benchmarks.ablation", str(chosen.folder), "--v2", chosen.v2]
     given += ["--epochs", str(chosen.epochs)] if chosen.epochs else []
@@ -94,7 +101,8 @@ def main() -> None:
         subprocess.run([*given, "--one", row, str(fold)], env=one, check=True)
 
     with ThreadPoolExecutor(chosen.at_once) as pool:
-        list(pool.map(run, [(row, fold) for row in trained for fold in numbers]))
+        list(pool.map(run, [(row, fold) for row in single for fold in numbers]))
+        list(pool.map(run, [(row, fold) for row in rows if MEAN in row for fold in numbers]))
     show(chosen.folder, rows, numbers)
 
 
@@ -113,18 +121,14 @@ def square(folder: Path, size: int) -> Path:
 
 
 def train(folder: Path, row: str, fold: int, epochs: int | None, v2: str) -> None:
-    """Fit the network that does not see `fold`, and keep what it says of it, with and without its mirror image."""
+    """Fit the network that does not see `fold`, and keep it and what it says of that fold."""
     everything, changed = load(), dict(ROWS[row])
     size, repeat = changed.pop("size", None), changed.pop("repeat", 1)
     if changed.get("backbone") == "mobilenet_v2":
         changed["weights"] = v2
     changed |= {"epochs": epochs, "patience": epochs} if epochs else {}
-    params = type(everything.train).model_validate(everything.train.model_dump() | changed | {"folds": 5})
-    prepared = square(folder, size) if size else Path(everything.paths.prepared)
-    data = examples.load(Path(everything.paths.accepted), prepared, roles=("train", "tune"))
-    fit, tune = data.role("train"), data.role("tune")
-    _, seen, unseen = next(turn for turn in folds.turns(fit, params.folds, params.seed) if turn[0] == fold)
-    assert unseen is not None
+    params = type(everything.train).model_validate(everything.train.model_dump() | changed | {"folds": FOLDS})
+    fit, tune, seen, unseen = parts(folder, size, fold, params)
     given = network.pretrained(params.backbone, params.weights)
     to = record(folder, row, fold)
     began = time.process_time()
@@ -143,25 +147,44 @@ def train(folder: Path, row: str, fold: int, epochs: int | None, v2: str) -> Non
         progress=progress,
     )
     seconds = time.process_time() - began
-    folds.held_out(model, unseen, tune, fold).to_parquet(to.with_suffix(".parquet"))
-    mirrored = folds.held_out(ensemble.released([model], mirror=True), unseen, tune, fold)
-    mirrored.to_parquet(to.with_suffix(".mirror.parquet"))
+    network.save(model, to.with_suffix(".keras"))
+    keep(to, [model], unseen, tune, fold)
     to.write_text(json.dumps({"seconds": seconds, "best_epoch": best(curve).epoch}))
+
+
+def together(folder: Path, row: str, fold: int) -> None:
+    """Join the networks of several rows as `train.also` does, and keep what they say of the fold they have not seen."""
+    files = [record(folder, one, fold) for one in row.split(MEAN)]
+    sizes = {ROWS[one].get("size") for one in row.split(MEAN)}
+    assert len(sizes) == 1, "networks of one input size can be joined"
+    _, tune, _, unseen = parts(folder, sizes.pop(), fold, load().train)
+    to = record(folder, row, fold)
+    keep(to, [network.load(file.with_suffix(".keras")) for file in files], unseen, tune, fold)
+    to.write_text(json.dumps({"seconds": sum(json.loads(file.read_text())["seconds"] for file in files)}))
+
+
+def parts(folder: Path, size: int | None, fold: int, params: Train) -> tuple[Examples, Examples, Examples, Examples]:
+    """Roles train and tune, and of train what the network of `fold` sees and what it does not."""
+    paths = load().paths
+    prepared = square(folder, size) if size else Path(paths.prepared)
+    data = examples.load(Path(paths.accepted), prepared, roles=("train", "tune"))
+    fit = data.role("train")
+    _, seen, unseen = next(turn for turn in folds.turns(fit, FOLDS, params.seed) if turn[0] == fold)
+    assert unseen is not None
+    return fit, data.role("tune"), seen, unseen
+
+
+def keep(to: Path, networks: list[Any], unseen: Examples, tune: Examples, fold: int) -> None:
+    """What is released of `networks` says of the fold that they have not seen, with and without its mirror image."""
+    for ending, mirror in ((".parquet", False), (MIRRORED, True)):
+        released = ensemble.released(networks, mirror=mirror)
+        folds.held_out(released, unseen, tune, fold).to_parquet(to.with_suffix(ending))
 
 
 def said(folder: Path, row: str, numbers: list[int], *, mirror: bool = False) -> pd.DataFrame:
     """What the networks of `row` say of the folds that they have not seen, and of role `tune`: as `train` keeps it."""
-    ending = ".mirror.parquet" if mirror else ".parquet"
-    parts = []
-    for fold in numbers:
-        first, *others = (pd.read_parquet(record(folder, one, fold).with_suffix(ending)) for one in row.split(MEAN))
-        for other in others:
-            assert first["image_id"].equals(other["image_id"])
-        if others:  # where the mean of their cells is highest is not known here
-            logits = np.mean([one["logit"] for one in (first, *others)], axis=0)
-            first = first.assign(logit=logits, peak_x=np.nan, peak_y=np.nan)
-        parts.append(first)
-    return pd.concat(parts)
+    ending = MIRRORED if mirror else ".parquet"
+    return pd.concat([pd.read_parquet(record(folder, row, fold).with_suffix(ending)) for fold in numbers])
 
 
 def show(folder: Path, rows: list[str], numbers: list[int]) -> None:
@@ -179,18 +202,19 @@ def show(folder: Path, rows: list[str], numbers: list[int]) -> None:
 
     mine = first["probability"].to_numpy(float)
     area, draws = auroc(labels, mine), drawn(mine)
+    texts = []
     for row, (figures, table) in zip(rows, found, strict=True):
         scores = table["probability"].to_numpy(float)
         difference = percentile(auroc(labels, scores) - area, drawn(scores) - draws, len(labels))
         mirrored, _ = judgement(folder, row, numbers, params, mirror=True)
-        files = [record(folder, one, fold) for one in row.split(MEAN) for fold in numbers]
+        texts += [f"\n{row}: {figures.text()}", f"\n{row}, mirrored: {mirrored.text()}"]
+        files = [record(folder, row, fold) for fold in numbers]
         minutes = sum(json.loads(file.read_text())["seconds"] for file in files) / 60 / len(numbers)
-        pointed = "" if MEAN in row else str(figures.pointing)
         print(
             f"{row:<26}{figures.auroc!s:<22}{(str(difference) if row != rows[0] else ''):<28}"
-            f"{mirrored.auroc!s:<22}{pointed:<22}{minutes:.1f}"
+            f"{mirrored.auroc!s:<22}{figures.pointing!s:<22}{minutes:.1f}"
         )
-    print(f"\n{rows[0]}: {found[0][0].text()}")
+    print("\n".join(texts))
 
 
 def judgement(
