@@ -89,19 +89,20 @@ def manifest(
     folder: Path,
 ) -> Manifest:
     """The manifest of the parts that stand in `folder`."""
+    first, *further = training.backbones
+    model = parts.Model(
+        backbone=first.name,
+        size=training.size,
+        variant=params.variant,
+        weights_sha256=training.weights_sha256,
+        pretrained=first.pretrained,
+        networks=len(training.members),
+        mirror=training.mirror,
+        seed=training.seed,
+    )
     return Manifest(
         format=1,
-        model=parts.Model(
-            backbone=training.backbones[0].name,
-            size=training.size,
-            variant=params.variant,
-            weights_sha256=training.weights_sha256,
-            pretrained=training.backbones[0].pretrained,
-            further=training.backbones[1:],
-            networks=len(training.members),
-            mirror=training.mirror,
-            seed=training.seed,
-        ),
+        model=model.model_copy(update={"further": tuple(further)}) if further else model,
         transform=data.transform,
         golden=data.transform.golden(),
         calibration=parts.Calibration(**curve.model_dump(include=set(parts.Calibration.model_fields))),

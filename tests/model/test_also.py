@@ -11,53 +11,76 @@ import pytest
 from pydantic import ValidationError
 
 from components.model import examples, network
+from components.model.calibrate import calibrate
+from components.model.export import export
 from components.model.train import train
 from components.model.training import Training
+from components.params import Calibrate, Export
+from components.serving.bundle import Bundle
+from tests.model.conftest import CHECKS, REGIONS
 
+EXPORT = Export(intended_use="research", variant="float32", parity=0.001, heat_map=CHECKS, regions=REGIONS)
 OTHER = {"backbone": "mobilenet_0.25", "box_weight": 0, "epochs": 2}
 
 
 @pytest.fixture(scope="module")
 def of_two_kinds(archive, make_params, tmp_path_factory) -> Path:
-    """Two folds of a network and another one of another kind; and the same two, each fitted by itself to everything."""
+    """A network and one of another kind, without each of two folds: four, whose maps have 8 and 4 cells a side."""
     folder = tmp_path_factory.mktemp("kinds")
-    seed, both = make_params().seed, {"epochs": 1, "patience": 1, "also": [OTHER]}
-    for name, params in {
-        "folds": make_params(**both, folds=2),
-        "both": make_params(**both),
-        "one": make_params(epochs=1, patience=1),
-        "other": make_params(patience=1, seed=seed + 1, **OTHER),
-    }.items():
-        train(**archive.inputs, trained=folder / name / "trained", params=params)
+    train(**archive.inputs, trained=folder / "trained", params=make_params(epochs=1, folds=2, also=[OTHER]))
     return folder
 
 
-def test_networks_of_two_kinds_are_released_as_their_mean(archive, of_two_kinds):
-    """Each is what it is by itself, with a seed of its own; maps of 8 and of 4 cells a side come together."""
-    pixels = examples.load(**archive.inputs, roles=("tune",)).pixels
-    both, one, other = (network.load(of_two_kinds / name / "trained/model.keras") for name in ("both", "one", "other"))
+def test_a_network_beside_the_first_is_what_it_is_by_itself(trained, make_params, tmp_path):
+    """And has a seed of its own; what is released is the mean of both."""
+    brief = {"epochs": 1, "patience": 1}
+    train(**trained.inputs, trained=tmp_path / "both/trained", params=make_params(also=[brief]))
+    train(
+        **trained.inputs, trained=tmp_path / "other/trained", params=make_params(seed=make_params().seed + 1, **brief)
+    )
+    pixels = examples.load(**trained.inputs, roles=("tune",)).pixels
+    both, one, other = (
+        network.logits(network.load(folder / "model.keras"), pixels)
+        for folder in (tmp_path / "both/trained", trained.trained, tmp_path / "other/trained")
+    )
 
-    expected = (network.logits(one, pixels) + network.logits(other, pixels)) / 2
-    np.testing.assert_allclose(network.logits(both, pixels), expected, rtol=1e-5, atol=1e-6)
-    assert [network.evidence(model, pixels[:1]).shape[1] for model in (both, one, other)] == [8, 8, 4]
+    np.testing.assert_allclose(both, (one + other) / 2, rtol=1e-5, atol=1e-6)
 
 
 def test_the_record_names_every_kind_and_network(of_two_kinds):
-    record = Training.read(of_two_kinds / "both/trained")
-    history = json.loads((of_two_kinds / "both/trained/history.json").read_text())
+    record = Training.read(of_two_kinds / "trained")
+    history = json.loads((of_two_kinds / "trained/history.json").read_text())
 
     assert [backbone.name for backbone in record.backbones] == ["residual", "mobilenet_0.25"]
-    assert [(member.fold, member.network, member.epochs) for member in record.members] == [(None, 1, 1), (None, 2, 2)]
-    assert [(row["network"], row["epoch"]) for row in history] == [(1, 1), (2, 1), (2, 2)]
+    assert [(row["fold"], row["network"], row["epoch"]) for row in history if row["fold"] == 2] == [
+        (2, 1, 1),
+        (2, 2, 1),
+        (2, 2, 2),
+    ]
 
 
 def test_every_fold_has_a_network_of_every_kind(archive, of_two_kinds):
     """Four networks; what is kept of a patient is said by the two that have not seen that patient."""
-    record = Training.read(of_two_kinds / "folds/trained")
-    said = pd.read_parquet(of_two_kinds / "folds/trained/out_of_fold.parquet")
+    record = Training.read(of_two_kinds / "trained")
+    said = pd.read_parquet(of_two_kinds / "trained/out_of_fold.parquet")
 
     assert [(member.fold, member.network) for member in record.members] == [(1, 1), (1, 2), (2, 1), (2, 2)]
     assert (said["role"] == "train").sum() == len(examples.load(**archive.inputs, roles=("train",)).table)
+
+
+def test_the_bundle_names_every_backbone_and_what_it_started_from(archive, of_two_kinds):
+    """In the manifest and on the card; its graph is the mean, within the parity of any other."""
+    trained = of_two_kinds / "trained"
+    given = archive.inputs | {"trained": trained, "calibration": of_two_kinds / "calibration.json"}
+    calibrate(**given, params=Calibrate(high_sensitivity=0.95, high_specificity=0.95, conformal_alpha=0.1))
+    export(**given, features=archive.features, bundle=of_two_kinds / "bundle", params=EXPORT)
+    bundle = Bundle.open(of_two_kinds / "bundle")
+    model, card = bundle.manifest.model, (bundle.folder / "model_card.md").read_text()
+
+    assert [backbone.name for backbone in model.backbones] == ["residual", "mobilenet_0.25"]
+    assert (model.networks, bundle.manifest.parity.images) == (4, 64)
+    assert "- Network: residual and mobilenet_0.25, input 64 x 64 pixels" in card
+    assert "residual: None: trained from random weights.\n\nmobilenet_0.25: None: trained from random weights." in card
 
 
 def test_what_is_not_named_is_as_in_the_first(make_params):
