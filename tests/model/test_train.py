@@ -36,7 +36,7 @@ def test_the_record_tells_what_was_trained(trained):
 
     assert (record.fractures, record.no_fractures, record.seed, record.size) == (48, 48, 7, 64)
     assert record.weights_sha256 == network.weights_sha256(network.load(trained.trained / "model.keras"))
-    assert record.pretrained is None
+    assert [(backbone.name, backbone.pretrained) for backbone in record.backbones] == [("residual", None)]
     assert set(record.versions) == {"keras", "numpy", "opencv-python-headless", "tensorflow"}
 
 
