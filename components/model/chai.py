@@ -119,7 +119,10 @@ def _facts(found: Evaluation, manifest: Manifest) -> dict[str, Content]:
             f"Convolutional network {backbones}, {model.size} x {model.size} pixels, LiteRT {model.variant}, mean of "
             f"{model.networks}; weights SHA-256 {model.weights_sha256}"
         ),
-        "FoundationModels": "; ".join(_started(backbone.pretrained) for backbone in model.backbones),
+        "FoundationModels": "; ".join(
+            (f"{backbone.name}: " if model.further else "") + _started(backbone.pretrained)
+            for backbone in model.backbones
+        ),
         "InputDataSource": "Pixels of one DICOM projection radiograph; no metadata enters the network.",
         "OutputAndInputDataTypes": "Grey-level image in; number, category, set of labels and image out.",
         "DevelopmentDataCharacterization": (
