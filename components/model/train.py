@@ -56,7 +56,7 @@ def train(*, accepted: Path, prepared: Path, trained: Path, params: Train) -> No
         data.sha256,
         params.model_dump(mode="json"),
         _versions(),
-        [found[1].sha256 if found else None for found in given],
+        [backbone.pretrained and backbone.pretrained.sha256 for backbone in backbones],
     ]
     key = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
     checkpoints = trained.parent / ".training"

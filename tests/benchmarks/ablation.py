@@ -127,7 +127,7 @@ def train(folder: Path, row: str, fold: int, epochs: int | None, v2: str) -> Non
     if changed.get("backbone") == "mobilenet_v2":
         changed["weights"] = v2
     changed |= {"epochs": epochs, "patience": epochs} if epochs else {}
-    params = type(everything.train).model_validate(everything.train.model_dump() | changed | {"folds": FOLDS})
+    params = Train.model_validate(everything.train.model_dump() | changed | {"folds": FOLDS})
     fit, tune, seen, unseen = parts(folder, size, fold, params)
     given = network.pretrained(params.backbone, params.weights)
     to = record(folder, row, fold)
@@ -193,7 +193,7 @@ def show(folder: Path, rows: list[str], numbers: list[int]) -> None:
     found = [judgement(folder, row, numbers, params) for row in rows]
     _, first = found[0]
     labels, groups = first["label"].to_numpy(float), first["group_id"].to_numpy(str)
-    print(f"{len(labels)} images, {int(labels.sum())} fractures, {len(set(groups))} groups; folds {numbers} of 5")
+    print(f"{len(labels)} images, {int(labels.sum())} fractures, {len(set(groups))} groups; folds {numbers} of {FOLDS}")
     print(f"{'':<26}{'AUROC':<22}{'beside ' + rows[0]:<28}{'mirrored':<22}{'peak in a box':<22}minutes a fold")
 
     def drawn(scores: np.ndarray) -> np.ndarray:
