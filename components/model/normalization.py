@@ -18,13 +18,10 @@ def fused(model: Any) -> Any:
     move as Keras moves them. Where TensorFlow does not compute on a CPU `model` itself is returned: the kernel has no
     deterministic gradient on a GPU.
     """
+    if not runtime.on_cpu():
+        return model
     keras = runtime.keras()
-    if keras.backend.backend() != "tensorflow":
-        return model
     import tensorflow as tf
-
-    if tf.config.list_physical_devices("GPU"):
-        return model
 
     class Fused(keras.layers.Layer):  # type: ignore[name-defined]
         def __init__(self, norm: Any) -> None:

@@ -55,3 +55,21 @@ def start(seed: int) -> None:
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
+
+
+def on_cpu() -> bool:
+    """Whether TensorFlow computes, and on processors."""
+    if keras().backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return not tf.config.list_physical_devices("GPU")
+
+
+def one_thread() -> None:
+    """Let this process compute on one core; before its first network."""
+    keras()
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)

@@ -9,10 +9,13 @@ Result and price are recorded where the parameters are: params.yaml, section tra
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,11 +25,15 @@ import pandas as pd
 from components.dataset.store import atomic_folder
 from components.errors import DataError
 from components.model import ensemble, examples, folds, network, runtime
+from components.model.examples import Examples
 from components.model.fitting import Epoch, Fit, best
+from components.model.side_by_side import side_by_side
 from components.model.statistics import auroc
 from components.model.training import HISTORY, IMAGES, MODEL, RECORD, Member, Training
 from components.params import Network, Train
-from components.serving.bundle import Backbone
+from components.serving.bundle import Backbone, Pretrained
+
+PROCESSES_FROM = 500  # images to learn from, below which starting a process for each network costs more than it saves
 
 
 def train(*, accepted: Path, prepared: Path, trained: Path, params: Train) -> None:
@@ -42,72 +49,47 @@ def train(*, accepted: Path, prepared: Path, trained: Path, params: Train) -> No
         DataError: a role or a fold lacks fractures or non-fractures, pixels are missing, training diverged, or a region
             is to be told where there are no two to tell apart.
     """
-    data = examples.load(accepted, prepared, roles=("train", "tune"))
-    fit, tune = data.role("train"), data.role("tune")
-    fit.require_both("train", "train")
-    tune.require_both("tune", "train")
-    given = [network.pretrained(own.backbone, own.weights) for own in params.networks]
-    backbones = [
-        Backbone(name=own.backbone, pretrained=found and found[1])
-        for own, found in zip(params.networks, given, strict=True)
-    ]
-    told = regions_told(fit, params)
-    everything = [
-        data.sha256,
-        params.model_dump(mode="json"),
-        _versions(),
-        [backbone.pretrained and backbone.pretrained.sha256 for backbone in backbones],
-    ]
-    key = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
-    checkpoints = trained.parent / ".training"
+    plan = Plan.read(accepted, prepared, trained, params)
+    if plan.worth_processes:
+        side_by_side(partial(_ahead, accepted, prepared, trained, params), plan.places)
     networks: list[Any] = []
     members: list[Member] = []
     history: list[dict[str, object]] = []
     unseen: list[pd.DataFrame] = []
-    for number, (fold, seen, out) in enumerate(folds.turns(fit, params.folds, params.seed)):
+    for number, (fold, seen, out) in enumerate(plan.turns()):
         alike: list[Any] = []  # fitted to the same patients
-        for which, (own, found) in enumerate(zip(params.networks, given, strict=True), start=1):
-            nth = place(params, number, which - 1)
-            model, curve = fitted(
-                seen,
-                tune,
-                own,
-                nth=nth,
-                weights=found and found[0],
-                told=told,
-                checkpoint=checkpoints / f"{key[:32]}-{nth}.npz",
-                progress=_progress(fold, params.folds, which, len(given)),
-            )
+        for which in range(len(params.networks)):
+            model, curve = plan.fitted(fold, seen, number, which)
             chosen = best(curve)
             alike.append(model)
             members.append(
                 Member(
                     fold=fold or None,
-                    network=which,
+                    network=which + 1,
                     best_epoch=chosen.epoch,
                     epochs=len(curve),
                     tune_auroc=chosen.tune_auroc,
                 )
             )
-            place_of = ({"fold": fold} if fold else {}) | ({"network": which} if len(given) > 1 else {})
+            place_of = ({"fold": fold} if fold else {}) | ({"network": which + 1} if len(params.networks) > 1 else {})
             history += [row.row() | place_of for row in curve]
         networks += alike
         if out is not None:
-            unseen.append(folds.held_out(ensemble.released(alike, mirror=params.mirror), out, tune, fold))
+            unseen.append(folds.held_out(ensemble.released(alike, mirror=params.mirror), out, plan.tune, fold))
     released = ensemble.released(networks, mirror=params.mirror)
-    positives, negatives = fit.counts
+    positives, negatives = plan.fit.counts
     training = Training(
-        backbones=tuple(dict.fromkeys(backbones)),
-        size=data.transform.size,
+        backbones=tuple(dict.fromkeys(plan.backbones)),
+        size=plan.data.transform.size,
         weights_sha256=network.weights_sha256(released),
         seed=params.seed,
         members=tuple(members),
         mirror=params.mirror,
-        regions=told,
-        tune_auroc=float(auroc(tune.labels, network.logits(released, tune.pixels))),
+        regions=plan.told,
+        tune_auroc=float(auroc(plan.tune.labels, network.logits(released, plan.tune.pixels))),
         fractures=positives,
         no_fractures=negatives,
-        examples_sha256=data.sha256,
+        examples_sha256=plan.data.sha256,
         params=params.model_dump(mode="json"),
         versions=_versions(),
     )
@@ -116,13 +98,103 @@ def train(*, accepted: Path, prepared: Path, trained: Path, params: Train) -> No
         (folder / RECORD).write_text(training.model_dump_json(indent=2) + "\n")
         (folder / HISTORY).write_text(json.dumps(history, indent=2) + "\n")
         # `tune` chose the epoch, so its patients count as seen.
-        data.table[["image_id", "patient_id", "label", "role"]].to_parquet(folder / IMAGES, index=False)
+        plan.data.table[["image_id", "patient_id", "label", "role"]].to_parquet(folder / IMAGES, index=False)
         if unseen:
             pd.concat(unseen, ignore_index=True).to_parquet(folder / folds.OUT_OF_FOLD, index=False)
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    shutil.rmtree(plan.checkpoints, ignore_errors=True)
 
 
-def regions_told(fit: examples.Examples, params: Train) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Plan:
+    """Which networks are fitted, to whom and from what: the same in every process that reads the same files.
+
+    Attributes:
+        data: roles `train`, which is `fit`, and `tune`.
+        given: of each of `params.networks` the file that its backbone starts from, and its provenance.
+        told: the body regions that they tell apart.
+        checkpoints: the folder of what is fitted so far; `key` stands for all that decides the outcome.
+    """
+
+    params: Train
+    data: Examples
+    fit: Examples
+    tune: Examples
+    given: tuple[tuple[Path, Pretrained] | None, ...]
+    told: tuple[str, ...]
+    checkpoints: Path
+    key: str
+
+    @classmethod
+    def read(cls, accepted: Path, prepared: Path, trained: Path, params: Train) -> Plan:
+        """Raises: as `train`, but for what comes of fitting."""
+        data = examples.load(accepted, prepared, roles=("train", "tune"))
+        fit, tune = data.role("train"), data.role("tune")
+        fit.require_both("train", "train")
+        tune.require_both("tune", "train")
+        given = tuple(network.pretrained(own.backbone, own.weights) for own in params.networks)
+        everything = [
+            data.sha256,
+            params.model_dump(mode="json"),
+            _versions(),
+            [found and found[1].sha256 for found in given],
+        ]
+        return cls(
+            params=params,
+            data=data,
+            fit=fit,
+            tune=tune,
+            given=given,
+            told=regions_told(fit, params),
+            checkpoints=trained.parent / ".training",
+            key=hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest(),
+        )
+
+    @property
+    def backbones(self) -> list[Backbone]:
+        """Of each of `params.networks`."""
+        return [
+            Backbone(name=own.backbone, pretrained=found and found[1])
+            for own, found in zip(self.params.networks, self.given, strict=True)
+        ]
+
+    @property
+    def places(self) -> list[tuple[int, int]]:
+        """Of all networks: the number of its turn, and which of `params.networks` it is; both from 0."""
+        return list(itertools.product(range(max(1, self.params.folds)), range(len(self.params.networks))))
+
+    @property
+    def worth_processes(self) -> bool:
+        """Whether there are several networks, enough to learn, and processors to do it on."""
+        return len(self.places) > 1 and len(self.fit.table) >= PROCESSES_FROM and runtime.on_cpu()
+
+    def turns(self) -> Iterator[tuple[int, Examples, Examples | None]]:
+        """As `folds.turns`."""
+        return folds.turns(self.fit, self.params.folds, self.params.seed)
+
+    def fitted(self, fold: int, seen: Examples, number: int, which: int) -> tuple[Any, list[Epoch]]:
+        """The network of one of `places`, and its learning curve; from its checkpoint, so far as it is fitted."""
+        found, nth = self.given[which], place(self.params, number, which)
+        return fitted(
+            seen,
+            self.tune,
+            self.params.networks[which],
+            nth=nth,
+            weights=found and found[0],
+            told=self.told,
+            checkpoint=self.checkpoints / f"{self.key[:32]}-{nth}.npz",
+            progress=_progress(fold, self.params.folds, which + 1, len(self.given)),
+        )
+
+
+def _ahead(accepted: Path, prepared: Path, trained: Path, params: Train, where: tuple[int, int]) -> None:
+    """Fit the network of one of `places` in a process of its own, and leave it in its checkpoint."""
+    plan = Plan.read(accepted, prepared, trained, params)
+    number, which = where
+    fold, seen, _ = next(itertools.islice(plan.turns(), number, None))
+    plan.fitted(fold, seen, number, which)
+
+
+def regions_told(fit: Examples, params: Train) -> tuple[str, ...]:
     """The body regions that a network fitted to `fit` tells apart; none where it is not asked to.
 
     Raises:
@@ -140,8 +212,8 @@ def place(params: Train, number: int, which: int) -> int:
 
 
 def fitted(
-    seen: examples.Examples,
-    tune: examples.Examples,
+    seen: Examples,
+    tune: Examples,
     params: Network,
     *,
     nth: int,
