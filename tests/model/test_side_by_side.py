@@ -36,7 +36,7 @@ def of_two_folds(plenty, make_params, tmp_path_factory) -> Path:
 
 def test_one_core_or_two_make_no_difference(plenty, of_two_folds, make_params, tmp_path, monkeypatch, capfd):
     """One after the other, each still on one thread: the same bytes; and none is fitted again after its process."""
-    monkeypatch.setattr(side_by_side, "cores", lambda: 1)
+    monkeypatch.setattr(side_by_side, "room", lambda: 1)
     train(**plenty.inputs, trained=tmp_path / "models/trained", params=make_params(epochs=2, folds=2))
 
     for name in FILES:
@@ -55,9 +55,30 @@ def test_killed_it_ends_with_the_same_bytes(plenty, of_two_folds, make_params, t
         assert (tmp_path / "models/trained" / name).read_bytes() == (of_two_folds / name).read_bytes(), name
 
 
+def test_one_at_a_time_where_one_core_is_given():
+    """What `taskset -c` leaves counts, not what the machine has."""
+    given = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(given)})
+    try:
+        assert side_by_side.room() == 1
+    finally:
+        os.sched_setaffinity(0, given)
+
+
+def test_memory_is_no_more_than_there_is(monkeypatch):
+    """Sixteen cores and 10 GiB: two networks at once; and one where there is not enough for that."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
+    room = {}
+    for pages in (2_621_440, 262_144):
+        monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": pages}.__getitem__)
+        room[pages] = side_by_side.room()
+
+    assert room == {2_621_440: 2, 262_144: 1}
+
+
 def test_the_first_error_ends_the_others(tmp_path, monkeypatch):
     """One of two diverges: its error is raised as it is, and nobody goes on fitting."""
-    monkeypatch.setattr(side_by_side, "cores", lambda: 2)
+    monkeypatch.setattr(side_by_side, "room", lambda: 2)
     with pytest.raises(DataError, match=r"^training diverged$"):
         side_by_side.side_by_side(partial(_work, tmp_path), [0, 1])
 
