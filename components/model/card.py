@@ -15,7 +15,7 @@ from components.model.examples import Examples
 from components.model.regions import besides
 from components.model.training import Training
 from components.params import Export
-from components.serving.bundle import Conformal, HeatMap, Pretrained, Regions, StudyThresholds, Thresholds
+from components.serving.bundle import Conformal, HeatMap, Regions, StudyThresholds, Thresholds
 
 _TEMPLATE = """\
 # Model card
@@ -241,20 +241,14 @@ def _backbones(training: Training) -> str:
 
 
 def _started(training: Training) -> str:
-    """A paragraph for each backbone, by name where there are several."""
-    several = len(training.backbones) > 1
-    return "\n\n".join(
-        (f"{backbone.name}: " if several else "") + _origin(backbone.pretrained) for backbone in training.backbones
-    )
-
-
-def _origin(weights: Pretrained | None) -> str:
-    if weights is None:
-        return "None: trained from random weights."
-    return (
-        f"{weights.name}, from {weights.source}, licence {weights.licence}, SHA-256 `{weights.sha256}`. ImageNet's own "
-        "images are licensed for research; whether weights inherit that is for your counsel."
-    )
+    """A line for each backbone, and what is not ours to say."""
+    lines = [f"- {backbone.started}" for backbone in training.backbones]
+    if any(backbone.pretrained for backbone in training.backbones):
+        lines += [
+            "",
+            "ImageNet's own images are licensed for research; whether weights inherit that is for your counsel.",
+        ]
+    return "\n".join(lines)
 
 
 def _networks(training: Training) -> str:

@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 from components.model.evaluation import WEAK, WEAK_NOTE, Evaluation
 from components.model.regions import besides
 from components.model.statistics import Estimate
-from components.serving.bundle import Manifest, Pretrained
+from components.serving.bundle import Manifest
 
 FILE = "model_card.xml"
 NAMESPACE = "https://mc.chai.org/v0.2/schema.xsd"
@@ -119,10 +119,7 @@ def _facts(found: Evaluation, manifest: Manifest) -> dict[str, Content]:
             f"Convolutional network {backbones}, {model.size} x {model.size} pixels, LiteRT {model.variant}, mean of "
             f"{model.networks}; weights SHA-256 {model.weights_sha256}"
         ),
-        "FoundationModels": "; ".join(
-            (f"{backbone.name}: " if model.further else "") + _started(backbone.pretrained)
-            for backbone in model.backbones
-        ),
+        "FoundationModels": "; ".join(backbone.started for backbone in model.backbones),
         "InputDataSource": "Pixels of one DICOM projection radiograph; no metadata enters the network.",
         "OutputAndInputDataTypes": "Grey-level image in; number, category, set of labels and image out.",
         "DevelopmentDataCharacterization": (
@@ -135,10 +132,6 @@ def _facts(found: Evaluation, manifest: Manifest) -> dict[str, Content]:
         ),
         "OngoingMaintenance": UNFILLED,
     }
-
-
-def _started(origin: Pretrained | None) -> str:
-    return f"{origin.name}, from {origin.source}, licence {origin.licence}" if origin else "none: random weights"
 
 
 def _metrics(found: Evaluation) -> dict[str, Content]:

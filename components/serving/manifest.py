@@ -43,6 +43,14 @@ class Backbone(_Part):
     name: str
     pretrained: Pretrained | None = Field(description="None: trained from random weights")
 
+    @property
+    def started(self) -> str:
+        """What it is and where it started, for a person."""
+        origin = self.pretrained
+        if origin is None:
+            return f"{self.name}: random weights"
+        return f"{self.name}: {origin.name}, from {origin.source}, licence {origin.licence}, SHA-256 {origin.sha256}"
+
 
 class Model(_Part):
     backbone: str

@@ -80,7 +80,7 @@ def test_the_bundle_names_every_backbone_and_what_it_started_from(archive, of_tw
     assert [backbone.name for backbone in model.backbones] == ["residual", "mobilenet_0.25"]
     assert (model.networks, bundle.manifest.parity.images) == (4, 64)
     assert "- Network: residual and mobilenet_0.25, input 64 x 64 pixels" in card
-    assert "residual: None: trained from random weights.\n\nmobilenet_0.25: None: trained from random weights." in card
+    assert "\n- residual: random weights\n- mobilenet_0.25: random weights\n" in card
 
 
 def test_what_is_not_named_is_as_in_the_first(make_params):

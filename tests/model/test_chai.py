@@ -134,7 +134,7 @@ def test_every_backbone_and_its_weights_are_named(manifest):
     facts = "TrustIngredients/AISystemFacts"
     assert at(card, f"{facts}/ModelType").startswith("Convolutional network residual and mobilenet_v2, ")
     assert at(card, f"{facts}/FoundationModels") == (
-        "residual: none: random weights; mobilenet_v2: v2.h5, from local file, licence Apache-2.0"
+        f"residual: random weights; mobilenet_v2: v2.h5, from local file, licence Apache-2.0, SHA-256 {'0' * 64}"
     )
 
 
