@@ -239,6 +239,9 @@ class Export(Section):
     parity: float = Field(gt=0, description="largest |p(TF Lite) - p(Keras)| an export may show")
     heat_map: HeatMapChecks
     regions: RegionChecks
+    min_supported: int = Field(
+        ge=0, description="images of tune and calibrate that state a body region, or view, below which it gets no call"
+    )
 
 
 Strengths = Annotated[tuple[float, ...], Field(min_length=1)]

@@ -71,8 +71,9 @@ def _one(
 ) -> FileResult:
     try:
         image = clean(dicom.read(data, pseudonyms, max_megapixels=limits.max_megapixels), limits.burned_in)
-        judged = serving.bundle.predict(image.pixels), quality.measure(image), image.meta.body_region
-        said, why = caution.abstain(*judged), caution.reason(*judged)
+        stated = image.meta.body_region, image.meta.view
+        judged = serving.bundle.predict(image.pixels), quality.measure(image)
+        said, why = caution.abstain(*judged, *stated), caution.reason(*judged, *stated)
         written = write_results(data, image, said, serving.bundle.manifest, out, why=why) if out else []
     except DataError as error:
         return FileResult(number=number, refused=str(error))

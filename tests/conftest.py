@@ -233,6 +233,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
             parity=0.001,
             heat_map=HeatMapChecks(images=4, max_similarity=0.5, min_boxes=1, min_pointed=0.2),
             regions=RegionChecks(min_images=4, min_accuracy=0.5, min_sure=0.5),
+            min_supported=0,
         ),
     )
     file = folder / "bundle" / MANIFEST

@@ -15,7 +15,7 @@ from components.model.examples import Examples
 from components.model.regions import besides
 from components.model.training import Training
 from components.params import Export
-from components.serving.bundle import Conformal, HeatMap, Regions, StudyThresholds, Thresholds
+from components.serving.bundle import Conformal, HeatMap, Regions, StudyThresholds, Supported, Thresholds
 
 _TEMPLATE = """\
 # Model card
@@ -35,7 +35,7 @@ Sections follow the CHAI applied model card v0.2. Written by the `export` step f
 - How to use it: below the lower threshold the call is `no_fracture`, at or above the higher one `fracture`, between
   them `review`. Every call can be overridden, and a correction is kept.
 - Out of scope: triage without a reader; images other than projection radiographs; body regions and devices that the
-  tables below do not show; follow-up of known fractures.
+  tables below do not show; follow-up of known fractures.{supported}
 
 ## Warnings
 
@@ -103,6 +103,7 @@ def render(
     gap: float,
     heat_map: HeatMap,
     told: Regions | None,
+    supported: Supported | None,
     *,
     counts: bool,
 ) -> str:
@@ -115,6 +116,7 @@ def render(
         gap: largest difference of probability between the released graph and the trained network.
         heat_map: what its checks found.
         told: what the checks of the body region found; None: it tells none.
+        supported: what files may state for a call to be made; None: anything.
         counts: whether it expects a number of fractures.
     """
     weak = "grouping" in held.table and bool((held.table["grouping"] == "weak").any())
@@ -122,6 +124,9 @@ def render(
         **training.model_dump(include={"size", "tune_auroc", "seed"}),
         backbones=_backbones(training),
         besides=besides(told, counts=counts),
+        supported=f" A file that states a body region or view other than {supported} gets no call."
+        if supported
+        else "",
         networks=_networks(training),
         fractures=training.fractures,
         no_fractures=training.no_fractures,

@@ -18,7 +18,7 @@ from components.model.examples import Examples
 from components.model.measured import quality_of
 from components.model.training import IMAGES, MODEL, Training
 from components.params import Export
-from components.radiograph.labels import FRACTURE, NO_FRACTURE
+from components.radiograph.labels import FRACTURE, NO_FRACTURE, UNKNOWN
 from components.serving import bundle as parts
 from components.serving.bundle import Graph, Manifest, Outputs
 from components.serving.scope import Scope
@@ -59,12 +59,17 @@ def export(
         images.to_parquet(folder / parts.TRAINING_IMAGES, index=False)
         told = regions.check(training.regions, data, outputs, params.regions) if training.regions else None
         counts = outputs[0].fractures is not None
-        text = card.render(training, curve, data, images, params, alike.difference, heat_map, told, counts=counts)
+        scoped = supported(data, params.min_supported)
+        text = card.render(
+            training, curve, data, images, params, alike.difference, heat_map, told, scoped, counts=counts
+        )
         (folder / parts.CARD).write_text(text, "utf-8")
         scope = Scope.of(np.stack(known["embedding"].to_list()))
         made = manifest(data, training, curve, heat_map, alike, scope, params, len(images), accepted, folder)
         if told:  # what a network does not say is not written
             made = made.model_copy(update={"regions": told})
+        if scoped:
+            made = made.model_copy(update={"supported": scoped})
         (folder / parts.MANIFEST).write_bytes(made.encode())
 
 
@@ -74,6 +79,17 @@ def reference(data: Examples, quality: pd.DataFrame, outputs: list[Outputs]) -> 
     table = data.table[about].merge(quality, on="image_id")
     table["probability"] = [output.probability for output in outputs]
     return table.assign(embedding=pd.Series([output.embedding for output in outputs], index=table.index))
+
+
+def supported(data: Examples, fewest: int) -> parts.Supported | None:
+    """What files state of at least `fewest` images of tune and calibrate; None: with 0, or where there is nothing."""
+    if not fewest:
+        return None
+    found = {}
+    for name in ("body_region", "view"):
+        stated = data.table[name].astype(str).value_counts().drop(UNKNOWN, errors="ignore")
+        found[f"{name}s"] = tuple(sorted(stated.index[stated >= fewest]))
+    return parts.Supported(**found) if any(found.values()) else None
 
 
 def manifest(

@@ -46,6 +46,7 @@ ASPECTS: dict[str, Aspect] = {
     "heat_map": "heat_map",
     "regions": "region_check",
     "data": "training_data",
+    "supported": "training_data",
     f"parts.{REFERENCE}": "training_data",
     f"parts.{TRAINING_IMAGES}": "training_data",
     f"parts.{CARD}": "model_card",

@@ -49,6 +49,7 @@ from components.serving.manifest import (
     Regions,
     Similarity,
     StudyThresholds,
+    Supported,
     Threshold,
     Thresholds,
 )
@@ -83,6 +84,7 @@ __all__ = [
     "Regions",
     "Similarity",
     "StudyThresholds",
+    "Supported",
     "Threshold",
     "Thresholds",
 ]
@@ -107,6 +109,7 @@ class Prediction:
     picture that is not familiar, of which sets promise nothing, and from a bundle that is older than they are.
     `regions` is the probability of each body region, empty where the bundle tells none, and `region` the one it is sure
     of; None: of none, or its word is not heeded. `fractures` is the number it expects; None where it counts none.
+    `supported`: the body regions and views that a file may state for the call to stand; None: any.
     """
 
     probability: float
@@ -119,6 +122,7 @@ class Prediction:
     regions: Mapping[str, float] = field(default_factory=dict)
     region: str | None = None
     fractures: float | None = None
+    supported: Supported | None = None
 
 
 @dataclass(frozen=True)
@@ -259,7 +263,7 @@ class Bundle:
         regions = {} if found.region is None else dict(zip(names, map(float, found.region), strict=True))
         return Prediction(
             found.probability, found.logit, placed, found.embedding, call, familiar, left, regions, self.sure(regions),
-            found.fractures,
+            found.fractures, self.manifest.supported,
         )  # fmt: skip
 
     def sure(self, regions: Mapping[str, float]) -> str | None:

@@ -233,4 +233,4 @@ def _sound(said: Prediction, pixels: np.ndarray) -> None:
 def _call(word: Word, answer: LoggedPrediction) -> tuple[float | None, Any]:
     if word.said is None:
         return None, None
-    return word.said.probability, caution.abstain(word.said, answer.quality, answer.body_region).call
+    return word.said.probability, caution.abstain(word.said, answer.quality, answer.body_region, answer.view).call

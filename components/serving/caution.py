@@ -13,6 +13,7 @@ from components.radiograph.labels import UNKNOWN
 from components.serving.bundle import Prediction
 
 FAMILIAR = "familiar"  # beside the measurements of quality: whether the picture is in the bundle's scope
+UNSUPPORTED = "unsupported"  # beside the measurements of quality: what a file states and the bundle was not checked on
 REGION_SEEN = "region_seen"  # beside the measurements of quality: the region of a picture whose tag is contradicted
 RULES: list[tuple[str, Callable[[Any], bool], str]] = [
     ("polarity_ok", lambda v: v is False, "Light and dark may be reversed."),
@@ -24,19 +25,21 @@ RULES: list[tuple[str, Callable[[Any], bool], str]] = [
     ("cnr", lambda v: v < 3, "Bone stands out little from its surroundings."),
     ("motion", lambda v: v > 8, "The picture may be blurred by movement."),
     ("clutter", lambda v: v > 50, "This does not look like a radiograph."),
+    (UNSUPPORTED, lambda v: bool(v), "The model was not checked on pictures of this kind ({}); it makes no call."),
     (REGION_SEEN, lambda v: bool(v), "The picture shows another body region than its file states: {}."),
     (FAMILIAR, lambda v: v is False, "Unlike the images that the model was checked on; it makes no call."),
 ]
-OF_THE_MODEL = (FAMILIAR, REGION_SEEN)  # its word, not a measurement: withheld where its answer is
+OF_THE_MODEL = (FAMILIAR, UNSUPPORTED, REGION_SEEN)  # its word, not a measurement: withheld where its answer is
 NO_RADIOGRAPH = ("grey_levels", "clutter")  # beyond these two nothing of a radiograph is left to judge
-Reason = Literal["no_radiograph", "other_region", "unfamiliar", "between_points"]
+Reason = Literal["no_radiograph", "unsupported", "other_region", "unfamiliar", "between_points"]
 WHY: dict[Reason, str] = {
     "no_radiograph": "The picture does not look like a radiograph",
+    "unsupported": "The model was not checked on this body region or view",
     "other_region": "It shows another body region than its file states",
     "unfamiliar": "Unlike the images that the model was checked on",
     "between_points": "Between the operating points of the model",
 }
-OF_THE_PICTURE = ("no_radiograph", "other_region")  # the bundle itself does not know of these two
+OF_THE_FILE = ("no_radiograph", "unsupported", "other_region")  # the bundle, which sees pixels, does not know of these
 
 
 def warnings(quality: Mapping[str, Any], *, hidden: bool = False) -> list[str]:
@@ -48,26 +51,29 @@ def warnings(quality: Mapping[str, Any], *, hidden: bool = False) -> list[str]:
     return [sentence for name, sentence in _broken(quality) if not (hidden and name in OF_THE_MODEL)]
 
 
-def abstain(said: Prediction, quality: Mapping[str, Any], stated: str = UNKNOWN) -> Prediction:
-    """`said`, with the call left to a person where the picture is no radiograph, or shows another body region.
+def abstain(said: Prediction, quality: Mapping[str, Any], region: str = UNKNOWN, view: str = UNKNOWN) -> Prediction:
+    """`said`, with the call left to a person where the picture is no radiograph, shows another body region than its
+    file states, or is of a body region or view that the bundle was not checked on.
 
     The probability is kept for the log. The prediction set is dropped: of what is no radiograph it promises nothing,
     and beside a contradicted tag it would say more than the call does.
 
     Args:
         quality: what `radiograph.quality.measure` says of the same picture.
-        stated: the body region that its file states.
+        region, view: what its file states.
     """
-    if reason(said, quality, stated) in OF_THE_PICTURE:
+    if reason(said, quality, region, view) in OF_THE_FILE:
         return replace(said, call="review", prediction_set=None)
     return said
 
 
-def reason(said: Prediction, quality: Mapping[str, Any], stated: str = UNKNOWN) -> Reason | None:
+def reason(said: Prediction, quality: Mapping[str, Any], region: str = UNKNOWN, view: str = UNKNOWN) -> Reason | None:
     """Why the call that `abstain` makes of `said` leaves the case to a person; None: it does not."""
     if no_radiograph(quality):
         return "no_radiograph"
-    if other_region(said, stated):
+    if unsupported(said, region, view):
+        return "unsupported"
+    if other_region(said, region):
         return "other_region"
     if not said.familiar:
         return "unfamiliar"
@@ -80,6 +86,11 @@ def other_region(said: Prediction, stated: str) -> str | None:
     Nothing can be said against a region that the bundle has not learned, nor where none is stated.
     """
     return said.region if stated in said.regions and said.region != stated else None
+
+
+def unsupported(said: Prediction, region: str, view: str) -> str | None:
+    """The body region or view that the file states and the bundle was not checked on; None: there is none."""
+    return said.supported.lacks(region, view) if said.supported else None
 
 
 def no_radiograph(quality: Mapping[str, Any]) -> bool:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.errors import BundleCorrupt
 from components.model.statistics import Estimate
-from components.radiograph.labels import FRACTURE, NO_FRACTURE
+from components.radiograph.labels import FRACTURE, NO_FRACTURE, UNKNOWN
 from components.radiograph.pixels import Transform
 
 FORMAT = 1
@@ -193,6 +193,24 @@ class Regions(_Part):
     reasons: tuple[str, ...] = Field(description="why it is not heeded; none where it is")
 
 
+class Supported(_Part):
+    """The body regions and views that files state of enough of the images it was checked on; others get no call.
+
+    Where too few images state any it is empty, and nothing is asked.
+    """
+
+    body_regions: tuple[str, ...]
+    views: tuple[str, ...]
+
+    def lacks(self, body_region: str, view: str) -> str | None:
+        """Of what a file states the first that is not among these; None: nothing, or it states nothing."""
+        stated = ((body_region, self.body_regions), (view, self.views))
+        return next((word for word, known in stated if known and word != UNKNOWN and word not in known), None)
+
+    def __str__(self) -> str:
+        return "; ".join(", ".join(known) for known in (self.body_regions, self.views) if known)
+
+
 class Parity(_Part):
     """The released graph beside the trained network, on images of tune and calibrate."""
 
@@ -224,6 +242,7 @@ class Manifest(_Part):
     vocabulary: tuple[str, ...] = Field(description="the calls this bundle can make")
     heat_map: HeatMap = UNCHECKED
     regions: Regions | None = Field(default=None, description="None: the graph does not tell the body region")
+    supported: Supported | None = Field(default=None, description="None: whatever a file states may get a call")
     parity: Parity | None = Field(default=None, description="None: the bundle is older than its record")
     intended_use: str | None = Field(default=None, description="None: the bundle is older than the statement")
     data: Data

@@ -103,8 +103,10 @@ class Service:
         bundle, version, found = serving.bundle, serving.version, word.said if word else None
         if trial and trial.candidate.bundle and found:
             bundle, version = trial.candidate.bundle, trial.candidate.version
-        said = caution.abstain(found or bundle.predict(image.pixels), measured, meta.body_region)
+        said = caution.abstain(found or bundle.predict(image.pixels), measured, meta.body_region, meta.view)
         measured[caution.FAMILIAR] = said.familiar
+        if lacking := caution.unsupported(said, meta.body_region, meta.view):
+            measured[caution.UNSUPPORTED] = lacking
         if seen := caution.other_region(said, meta.body_region):
             measured[caution.REGION_SEEN] = seen
         prediction = LoggedPrediction(

@@ -183,7 +183,12 @@ def released(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path
 
     bundle = tmp_path_factory.mktemp("released") / "bundle"
     params = Export(
-        intended_use="decision support for research", variant="float32", parity=0.001, heat_map=CHECKS, regions=REGIONS
+        intended_use="decision support for research",
+        variant="float32",
+        parity=0.001,
+        heat_map=CHECKS,
+        regions=REGIONS,
+        min_supported=0,
     )
     given = {"trained": trained.trained, "calibration": trained.calibration, "features": trained.features}
     export(**trained.inputs, **given, bundle=bundle, params=params)

@@ -19,7 +19,9 @@ from components.params import Calibrate, Export
 from components.serving.bundle import Bundle
 from tests.model.conftest import CHECKS, REGIONS
 
-EXPORT = Export(intended_use="research", variant="float32", parity=0.001, heat_map=CHECKS, regions=REGIONS)
+EXPORT = Export(
+    intended_use="research", variant="float32", parity=0.001, heat_map=CHECKS, regions=REGIONS, min_supported=0
+)
 OTHER = {"backbone": "mobilenet_0.25", "box_weight": 0, "epochs": 2}
 
 

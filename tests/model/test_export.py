@@ -20,11 +20,11 @@ from components.model.conversion import convert, parity, steady
 from components.model.export import export
 from components.params import Export
 from components.radiograph.quality import FEATURES
-from components.serving.bundle import Bundle, Graph
+from components.serving.bundle import Bundle, Graph, Supported
 from tests.model.conftest import CHECKS, REGIONS
 
 
-def run(source, bundle, parity=0.001, **changes):
+def run(source, bundle, parity=0.001, min_supported=0, **changes):
     given = {"trained": source.trained, "calibration": source.calibration, "features": source.features} | changes
     export(
         **(source.inputs | given),
@@ -35,6 +35,7 @@ def run(source, bundle, parity=0.001, **changes):
             parity=parity,
             heat_map=CHECKS,
             regions=REGIONS,
+            min_supported=min_supported,
         ),
     )
 
@@ -157,6 +158,27 @@ def test_a_graph_that_tells_nothing_else_has_no_word_of_it(released):
     assert "regions" not in manifest
     assert "further" not in manifest["model"]
     assert (Bundle.open(released).graph.regions, Bundle.open(released).sure({})) == (0, None)
+
+
+def test_what_files_state_often_enough_is_supported(trained, tmp_path):
+    """64 images of tune and calibrate: all of a hand but four of a skull, half frontal, half without a view."""
+    table = pd.read_parquet(trained.inputs["accepted"])
+    held = table.index[table["role"].isin(["tune", "calibrate"])]
+    table.loc[held[:4], "body_region"] = "skull"
+    table.loc[held[::2], "view"] = "unknown"
+    write_rows(tmp_path / "accepted", table)
+    run(trained, tmp_path / "b", accepted=tmp_path / "accepted", min_supported=5)
+    found = Bundle.open(tmp_path / "b").manifest.supported
+
+    assert found == Supported(body_regions=("hand",), views=("frontal",))
+    said = "states a body region or view other than hand; frontal gets no call."
+    assert said in " ".join((tmp_path / "b/model_card.md").read_text().split())
+
+
+def test_where_too_few_files_state_anything_nothing_is_asked(trained, tmp_path):
+    run(trained, tmp_path / "b", min_supported=65)
+
+    assert Bundle.open(tmp_path / "b").manifest.supported is None
 
 
 def test_the_card_says_what_the_model_is_for(released):

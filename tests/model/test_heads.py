@@ -41,7 +41,9 @@ def told(tmp_path_factory) -> Trained:
 @pytest.fixture(scope="module")
 def bundle(told, tmp_path_factory) -> Bundle:
     folder = tmp_path_factory.mktemp("told") / "bundle"
-    params = Export(intended_use="research", variant="float32", parity=0.001, heat_map=CHECKS, regions=REGIONS)
+    params = Export(
+        intended_use="research", variant="float32", parity=0.001, heat_map=CHECKS, regions=REGIONS, min_supported=0
+    )
     given = {"trained": told.trained, "calibration": told.calibration, "features": told.features}
     export(**told.inputs, **given, bundle=folder, params=params)
     return Bundle.open(folder)

@@ -25,6 +25,7 @@ EXPORT = Export(
     parity=0.01,
     heat_map=CHECKS,
     regions=RegionChecks(min_images=50, min_accuracy=0.8, min_sure=0.9),
+    min_supported=0,
 )
 
 
@@ -173,7 +174,7 @@ def test_the_card_says_whether_it_is_shown(trained, held, released, shown, words
     found = found.model_copy(update={"shown": shown, "reasons": () if shown else ("it points nowhere",)})
     training, curve = Training.read(trained.trained), Calibrated.read(trained.calibration)
     seen = pd.read_parquet(released / "training_images.parquet")
-    card = render(training, curve, held, seen, EXPORT, 0.0, found, None, counts=False)
+    card = render(training, curve, held, seen, EXPORT, 0.0, found, None, None, counts=False)
 
     assert f"- {words}: " in card
     assert "- Intended use: research on wrists. **Not a medical device.**" in card

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from components.serving.bundle import Prediction, PredictionSet
+from components.serving.bundle import Prediction, PredictionSet, Supported
 from components.serving.caution import WHY, abstain, reason
 
 LEFT = PredictionSet(labels=("fracture",), coverage=0.9)
@@ -41,6 +41,7 @@ SEEN = {"regions": {"hand": 0.95, "leg": 0.05}, "region": "hand"}
         (SEEN, {}, "leg", "other_region"),
         (SEEN, {}, "hand", None),
         ({"call": "review", "familiar": False}, {"clutter": 51.0}, "leg", "no_radiograph"),
+        (SEEN | {"supported": Supported(body_regions=("hand",), views=())}, {}, "leg", "unsupported"),
     ],
 )
 def test_there_is_a_reason_where_a_person_decides(changed, quality, stated, expected):
