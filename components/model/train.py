@@ -46,8 +46,8 @@ def train(*, accepted: Path, prepared: Path, trained: Path, params: Train) -> No
     Raises:
         ConfigError: `train.weights` names no usable file.
         Unavailable: ImageNet weights could not be downloaded.
-        DataError: a role or a fold lacks fractures or non-fractures, pixels are missing, training diverged, or a region
-            is to be told where there are no two to tell apart.
+        DataError: a role or a fold lacks fractures or non-fractures, pixels are missing, training diverged, a process
+            that fits a network died, or a region is to be told where there are no two to tell apart.
     """
     plan = Plan.read(accepted, prepared, trained, params)
     if plan.worth_processes:
