@@ -20,7 +20,8 @@ SliceColumn = Literal["site", "device", "view", "body_region", "sex", "age_years
 # What a release is, in the parts a person would call by name (components/promotion/changes.py reads them).
 Aspect = Literal[
     "weights", "backbone", "number_format", "calibration", "thresholds", "prediction_sets", "heat_map", "region_check",
-    "training_data", "sites", "model_card", "input_size", "preprocessing", "body_regions", "vocabulary", "intended_use",
+    "supported_cases", "training_data", "sites", "model_card", "input_size", "preprocessing", "body_regions",
+    "vocabulary", "intended_use",
 ]  # fmt: skip
 
 

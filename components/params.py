@@ -240,7 +240,7 @@ class Export(Section):
     heat_map: HeatMapChecks
     regions: RegionChecks
     min_supported: int = Field(
-        ge=0, description="images of tune and calibrate that state a body region, or view, below which it gets no call"
+        ge=0, description="patients of tune and calibrate whose images state a body region, or view; fewer: no call"
     )
 
 

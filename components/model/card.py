@@ -124,9 +124,7 @@ def render(
         **training.model_dump(include={"size", "tune_auroc", "seed"}),
         backbones=_backbones(training),
         besides=besides(told, counts=counts),
-        supported=f" A file that states a body region or view other than {supported} gets no call."
-        if supported
-        else "",
+        supported=f" {supported.sentence}" if supported else "",
         networks=_networks(training),
         fractures=training.fractures,
         no_fractures=training.no_fractures,

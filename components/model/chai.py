@@ -81,6 +81,7 @@ def _uses(manifest: Manifest) -> dict[str, Content]:
         "CautionedOutOfScopeSettings": (
             "Triage without a reader; images other than projection radiographs; body regions and devices that the "
             "slices of the evaluation do not show; follow-up of known fractures."
+            + (f" {manifest.supported.sentence}" if manifest.supported else "")
         ),
     }
 

@@ -121,6 +121,7 @@ def evaluate(
         points=points,
         reliability=measure.reliability(labels, probabilities, patients, resamples=params.resamples, seed=params.seed),
         review=measure.review(labels, calls, patients),
+        unsupported=measure.unsupported(sealed.table, model.manifest.supported, patients),
         sets=measure.sets(labels, probabilities, patients, cuts),
         studies=measure.studies(Studies.of(sealed.table), probabilities, thresholds, frozen, sealed.incomplete, params),
         localisation=Localisation(

@@ -300,7 +300,8 @@ class Evaluation(_Part):
     """evaluation.json. `sensitivity` is at the high-sensitivity point, `specificity` at the high-specificity point.
 
     `sets` is None where the bundle is older than they are, `studies` where every study shows a fracture, or none does,
-    `heads` where the bundle says nothing but fracture or not.
+    `heads` where the bundle says nothing but fracture or not. `unsupported` is the share of images whose stated body
+    region or view the service makes no call on; the calls judged here are without that rule. None: it has no such rule.
     """
 
     format: Literal[1] = 1
@@ -323,6 +324,7 @@ class Evaluation(_Part):
     points: Points
     reliability: Reliability
     review: Review
+    unsupported: Estimate | None = None
     sets: Sets | None
     studies: StudyFigures | None
     localisation: Localisation

@@ -18,7 +18,7 @@ from components.model.examples import Examples
 from components.model.measured import quality_of
 from components.model.training import IMAGES, MODEL, Training
 from components.params import Export
-from components.radiograph.labels import FRACTURE, NO_FRACTURE, UNKNOWN
+from components.radiograph.labels import FRACTURE, NO_FRACTURE
 from components.serving import bundle as parts
 from components.serving.bundle import Graph, Manifest, Outputs
 from components.serving.scope import Scope
@@ -82,12 +82,12 @@ def reference(data: Examples, quality: pd.DataFrame, outputs: list[Outputs]) -> 
 
 
 def supported(data: Examples, fewest: int) -> parts.Supported | None:
-    """What files state of at least `fewest` images of tune and calibrate; None: with 0, or where there is nothing."""
+    """What images of at least `fewest` patients of tune and calibrate state; None: with 0, or nothing."""
     if not fewest:
         return None
     found = {}
     for name in ("body_region", "view"):
-        stated = data.table[name].astype(str).value_counts().drop(UNKNOWN, errors="ignore")
+        stated = data.table[~data.table[name].isin(examples.UNTOLD)].groupby(name)["patient_id"].nunique()
         found[f"{name}s"] = tuple(sorted(stated.index[stated >= fewest]))
     return parts.Supported(**found) if any(found.values()) else None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
 from components.errors import DataError
 from components.model.evaluation import (
@@ -34,7 +35,7 @@ from components.model.statistics import (
 from components.model.studies import Studies
 from components.params import Evaluate
 from components.radiograph.labels import FRACTURE, NO_FRACTURE
-from components.serving.bundle import Conformal, StudyThresholds, Threshold, Thresholds
+from components.serving.bundle import Conformal, StudyThresholds, Supported, Threshold, Thresholds
 
 CURVE = tuple(round(0.02 * k, 2) for k in range(1, 21))  # .02 to .40; the reference asks for .02 to .30
 SLOPE_RANGE = (0.8, 1.2)
@@ -130,6 +131,14 @@ def review(labels: np.ndarray, calls: Sequence[str], patients: np.ndarray) -> Re
         sensitivity=rate(called[positive], patients[positive]),
         specificity=rate(~called[negative], patients[negative]),
     )
+
+
+def unsupported(table: pd.DataFrame, supported: Supported | None, patients: np.ndarray) -> Estimate | None:
+    """How much the service makes no call on for the `body_region` and `view` that are stated; None: on any it may."""
+    if supported is None:
+        return None
+    stated = zip(table["body_region"].astype(str), table["view"].astype(str), strict=True)
+    return rate(np.array([supported.lacks(*each) is not None for each in stated], dtype=bool), patients)
 
 
 def sets(labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray, cuts: Conformal | None) -> Sets | None:

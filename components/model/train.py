@@ -34,6 +34,8 @@ from components.params import Network, Train
 from components.serving.bundle import Backbone, Pretrained
 
 PROCESSES_FROM = 500  # images to learn from, below which starting a process for each network costs more than it saves
+NETWORK = 3 * 2**30  # bytes to fit one beside its images: MobileNetV2 took 2.6 GB (384 pixels, batches of 16)
+COPIES = 3  # of the images: as they were read, by role, and without the fold
 
 
 def train(*, accepted: Path, prepared: Path, trained: Path, params: Train) -> None:
@@ -50,8 +52,9 @@ def train(*, accepted: Path, prepared: Path, trained: Path, params: Train) -> No
             that fits a network died, or a region is to be told where there are no two to tell apart.
     """
     plan = Plan.read(accepted, prepared, trained, params)
-    if plan.worth_processes:
-        side_by_side(partial(_ahead, accepted, prepared, trained, params), plan.places)
+    if plan.side_by_side:
+        each = NETWORK + COPIES * plan.data.pixels.nbytes
+        side_by_side(partial(_ahead, accepted, prepared, trained, params), plan.places, each=each)
     networks: list[Any] = []
     members: list[Member] = []
     history: list[dict[str, object]] = []
@@ -112,6 +115,7 @@ class Plan:
         data: roles `train`, which is `fit`, and `tune`.
         given: of each of `params.networks` the file that its backbone starts from, and its provenance.
         told: the body regions that they tell apart.
+        side_by_side: there are several networks, enough to learn, and processors to do it on.
         checkpoints: the folder of what is fitted so far; `key` stands for all that decides the outcome.
     """
 
@@ -121,6 +125,7 @@ class Plan:
     tune: Examples
     given: tuple[tuple[Path, Pretrained] | None, ...]
     told: tuple[str, ...]
+    side_by_side: bool
     checkpoints: Path
     key: str
 
@@ -132,11 +137,14 @@ class Plan:
         fit.require_both("train", "train")
         tune.require_both("tune", "train")
         given = tuple(network.pretrained(own.backbone, own.weights) for own in params.networks)
+        many = max(1, params.folds) * len(params.networks) > 1
+        apart = many and len(fit.table) >= PROCESSES_FROM and runtime.on_cpu()
         everything = [
             data.sha256,
             params.model_dump(mode="json"),
             _versions(),
             [found and found[1].sha256 for found in given],
+            apart,  # one thread rounds otherwise than many
         ]
         return cls(
             params=params,
@@ -145,6 +153,7 @@ class Plan:
             tune=tune,
             given=given,
             told=regions_told(fit, params),
+            side_by_side=apart,
             checkpoints=trained.parent / ".training",
             key=hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest(),
         )
@@ -161,11 +170,6 @@ class Plan:
     def places(self) -> list[tuple[int, int]]:
         """Of all networks: the number of its turn, and which of `params.networks` it is; both from 0."""
         return list(itertools.product(range(max(1, self.params.folds)), range(len(self.params.networks))))
-
-    @property
-    def worth_processes(self) -> bool:
-        """Whether there are several networks, enough to learn, and processors to do it on."""
-        return len(self.places) > 1 and len(self.fit.table) >= PROCESSES_FROM and runtime.on_cpu()
 
     def turns(self) -> Iterator[tuple[int, Examples, Examples | None]]:
         """As `folds.turns`."""

@@ -45,8 +45,9 @@ ASPECTS: dict[str, Aspect] = {
     "conformal": "prediction_sets",
     "heat_map": "heat_map",
     "regions": "region_check",
+    "supported.body_regions": "supported_cases",
+    "supported.views": "supported_cases",
     "data": "training_data",
-    "supported": "training_data",
     f"parts.{REFERENCE}": "training_data",
     f"parts.{TRAINING_IMAGES}": "training_data",
     f"parts.{CARD}": "model_card",
@@ -55,8 +56,9 @@ ASPECTS: dict[str, Aspect] = {
     "reference.site": "sites",
     "reference.body_region": "body_regions",
 }
-# The first is one for all that can be opened; the others follow from the transform, and from the reference.
-DERIVED = ("format", "golden", "scope_from")
+# The first is one for all that can be opened; the next two follow from the transform and the reference; the last is
+# read below, for without it anything is supported.
+DERIVED = ("format", "golden", "scope_from", "supported")
 SPLIT = ("model", "transform", "parts")
 
 
@@ -117,6 +119,9 @@ def fields(bundle: Bundle) -> dict[str, Any]:
     reference = pd.read_parquet(bundle.folder / REFERENCE, columns=["site", "body_region"])
     for column in reference.columns:
         found[f"reference.{column}"] = sorted(set(reference[column].dropna().astype(str)) - {UNKNOWN})
+    known = bundle.manifest.supported
+    for name in ("body_regions", "views"):
+        found[f"supported.{name}"] = sorted(getattr(known, name)) if known and getattr(known, name) else ["any"]
     return found
 
 

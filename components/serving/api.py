@@ -60,8 +60,8 @@ class Answer(BaseModel):
     confidence: str = Field(description="the probability in words, or why it is hidden")
     prediction_set: PredictionSet | None = Field(
         description="labels that are not ruled out, and the coverage promised for either class; null while hidden, for "
-        "a picture that is unlike the bundle's reference, is no radiograph or shows another body region than stated, "
-        "and from a bundle without such sets"
+        "a picture that is unlike the bundle's reference, is no radiograph, shows another body region than stated, or "
+        "states one, or a view, that the bundle was not checked on; and from a bundle without such sets"
     )
     not_ruled_out: str | None = Field(description="the prediction set in words; null where there is none")
     audit: bool

@@ -32,9 +32,10 @@ class LoggedPrediction(_Record):
     """One bundle's word on one image. `id` follows from both, so logging it again changes nothing.
 
     `inclusion_probability` is the probability with which any case was drawn for blind audit at that time; `audit`
-    says whether this one was. `quality` is `radiograph.quality.measure`'s dict, and `familiar`: whether the picture is
-    in the bundle's scope. `embedding` is the bundle's, as floats. `prediction_set`: the labels that were not ruled out;
-    None where the call was left to a person, or the bundle or the log of that time had no such set.
+    says whether this one was. `quality` is `radiograph.quality.measure`'s dict, and what caution.py adds to it, as
+    `familiar`: whether the picture is in the bundle's scope. `embedding` is the bundle's, as floats. `prediction_set`:
+    the labels that were not ruled out; None where the call was left to a person, or the bundle or the log of that time
+    had no such set.
     """
 
     id: str

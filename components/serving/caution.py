@@ -39,7 +39,7 @@ WHY: dict[Reason, str] = {
     "unfamiliar": "Unlike the images that the model was checked on",
     "between_points": "Between the operating points of the model",
 }
-OF_THE_FILE = ("no_radiograph", "unsupported", "other_region")  # the bundle, which sees pixels, does not know of these
+NOT_THE_BUNDLES = ("no_radiograph", "unsupported", "other_region")  # it does not know of these by itself
 
 
 def warnings(quality: Mapping[str, Any], *, hidden: bool = False) -> list[str]:
@@ -55,14 +55,14 @@ def abstain(said: Prediction, quality: Mapping[str, Any], region: str = UNKNOWN,
     """`said`, with the call left to a person where the picture is no radiograph, shows another body region than its
     file states, or is of a body region or view that the bundle was not checked on.
 
-    The probability is kept for the log. The prediction set is dropped: of what is no radiograph it promises nothing,
-    and beside a contradicted tag it would say more than the call does.
+    The probability is kept for the log. The prediction set is dropped: of what is no radiograph, or was not checked, it
+    promises nothing, and beside a contradicted tag it would say more than the call does.
 
     Args:
         quality: what `radiograph.quality.measure` says of the same picture.
         region, view: what its file states.
     """
-    if reason(said, quality, region, view) in OF_THE_FILE:
+    if reason(said, quality, region, view) in NOT_THE_BUNDLES:
         return replace(said, call="review", prediction_set=None)
     return said
 

@@ -194,9 +194,9 @@ class Regions(_Part):
 
 
 class Supported(_Part):
-    """The body regions and views that files state of enough of the images it was checked on; others get no call.
+    """The body regions and views that files of enough of the patients state on whom it was checked; others get no call.
 
-    Where too few images state any it is empty, and nothing is asked.
+    Where too few state any it is empty, and nothing is asked.
     """
 
     body_regions: tuple[str, ...]
@@ -208,7 +208,13 @@ class Supported(_Part):
         return next((word for word, known in stated if known and word != UNKNOWN and word not in known), None)
 
     def __str__(self) -> str:
-        return "; ".join(", ".join(known) for known in (self.body_regions, self.views) if known)
+        named = (("body regions", self.body_regions), ("views", self.views))
+        return "; ".join(f"{name}: {', '.join(known)}" for name, known in named if known)
+
+    @property
+    def sentence(self) -> str:
+        """For a person: what it makes no call on."""
+        return f"A file that states another gets no call ({self}); what a file does not state is not asked."
 
 
 class Parity(_Part):

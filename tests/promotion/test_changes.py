@@ -12,7 +12,7 @@ import pytest
 from components.errors import ConfigError
 from components.params import load
 from components.promotion.changes import ASPECTS, changes, fields
-from components.serving.bundle import REFERENCE, Backbone, Bundle
+from components.serving.bundle import REFERENCE, Backbone, Bundle, Supported
 from tests.protocols import REPOSITORY, protocol_of
 
 PARAMS = protocol_of()
@@ -55,6 +55,18 @@ def test_a_further_backbone_is_another_backbone(champion):
 
     assert (ruling.verdict, changed) == ("passed", ("backbone",))
     assert refused.reasons[0].startswith("backbone differs from the champion's (model.further), and the protocol does")
+
+
+def test_other_supported_cases_are_named(champion):
+    """What it makes calls on may change, and whoever decides reads how; a protocol can ask it to stay."""
+    legs = other(champion, supported=Supported(body_regions=("leg",), views=("frontal",)))
+    limbs = other(champion, supported=Supported(body_regions=("arm", "leg"), views=()))
+    ruling, changed = changes(limbs, legs, PARAMS)
+    may = [name for name in PARAMS.may_change if name != "supported_cases"]
+    refused, _ = changes(limbs, legs, PARAMS.model_copy(update={"may_change": may}))
+
+    assert (ruling.verdict, changed) == ("passed", ("supported_cases",))
+    assert "(with arm; with any, without frontal)" in refused.reasons[0]
 
 
 def test_another_intended_use_is_another_submission(champion):

@@ -47,6 +47,11 @@ def test_the_call_is_left_to_a_person():
     assert caution.reason(SAID, {}, "skull", "frontal") == "unsupported"
 
 
+def test_it_is_said_in_words():
+    assert str(LIMBS) == "body regions: hand, leg; views: frontal, lateral"
+    assert str(Supported(body_regions=(), views=("frontal",))) == "views: frontal"
+
+
 def test_a_bundle_without_such_a_list_calls_as_before():
     plain = dataclasses.replace(SAID, supported=None)
 
