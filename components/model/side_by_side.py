@@ -1,6 +1,6 @@
 """Networks fitted side by side: each in a process of its own, on one thread.
 
-A training step of a small network does not fill two cores, while two steps do. And one thread adds up in one order: a
+Steps of several small networks fill several cores better than one step does. And one thread adds up in one order: a
 network has the same weights on a machine with other cores, as long as they are of the same make.
 """
 
