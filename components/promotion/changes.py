@@ -121,7 +121,7 @@ def fields(bundle: Bundle) -> dict[str, Any]:
         found[f"reference.{column}"] = sorted(set(reference[column].dropna().astype(str)) - {UNKNOWN})
     known = bundle.manifest.supported
     for name in ("body_regions", "views"):
-        found[f"supported.{name}"] = sorted(getattr(known, name)) if known and getattr(known, name) else ["any"]
+        found[f"supported.{name}"] = sorted(getattr(known, name, ())) or ["any"]
     return found
 
 
